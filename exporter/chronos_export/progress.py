@@ -1,0 +1,56 @@
+"""What a long-running step says about itself while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of progress.
+
+    Args:
+        stage: What is being done, in a word or two: `load`, `export`, `validate`.
+        fraction: How much of the stage is done, in [0, 1]; None while that cannot be told. 1.0 ends it.
+        seconds: Time since the stage began.
+        message: A detail worth a reader's time, or "".
+    """
+
+    stage: str
+    fraction: float | None
+    seconds: float
+    message: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The `Report` of a caller who did not ask for one."""
+
+
+class Stage:
+    """A stage that has begun; `step` reports how far it is."""
+
+    def __init__(self, name: str, report: Report) -> None:
+        self.name, self._report, self._begin = name, report, perf_counter()
+
+    def step(self, fraction: float | None = None, message: str = "") -> None:
+        self._report(Event(self.name, fraction, perf_counter() - self._begin, message))
+
+
+@contextmanager
+def stage(name: str, report: Report) -> Iterator[Stage]:
+    """Report the beginning of a stage and, unless it raises, its end.
+
+    Args:
+        name: What is being done.
+        report: Called with every event, on the caller's thread.
+    """
+    running = Stage(name, report)
+    running.step()
+    yield running
+    running.step(1.0)
