@@ -1,0 +1,333 @@
+"""Chronos-2 in sorted-segment form: tensors in, tensors out.
+
+Rows are sorted by group once at the entry and put back once at the exit; every layer in between works on
+sorted rows and group attention runs inside segments. Missing values become (value, mask) pairs at the entry,
+so no NaN travels through the graph. In the last block only the output tokens are computed, because nothing
+reads the others.
+
+Shape letters: R rows, T context length, H horizon, P context patches, N output patches, S = P + 1 + N tokens,
+D d_model, Q quantiles.
+
+Source: chronos-forecasting 2.3.2, chronos2/model.py (Chronos2Model.forward) and chronos_bolt.py (InstanceNorm).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chronos_export.group_attention import group_attention, group_attention_reference
+from chronos_export.segments import Segments, sort_rows
+
+SCALE_OF_CONSTANT = 1e-5  # upstream's InstanceNorm.eps
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the graph needs to know of the checkpoint's configuration."""
+
+    num_heads: int
+    head_dim: int
+    patch: int
+    quantiles: int
+    context_length: int
+    time_scale: float
+    rope_theta: float
+    use_arcsinh: bool
+    reg_token_id: int
+
+
+class RMSNorm(nn.Module):
+    """T5's layer norm: no mean subtraction, no bias; statistics in float32."""
+
+    def __init__(self, weight: nn.Parameter, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = weight, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return normed.to(self.weight.dtype) * self.weight
+
+
+class ResidualMLP(nn.Module):
+    """act(x W_h) W_o + x W_r: the patch embedding and the quantile head."""
+
+    def __init__(self, hidden: nn.Module, output: nn.Module, residual: nn.Module, act: nn.Module, dropout: float):
+        super().__init__()
+        self.hidden, self.output, self.residual, self.act, self.dropout = hidden, output, residual, act, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.dropout(self.output(self.act(self.hidden(x))), self.dropout, self.training)
+        return out + self.residual(x)
+
+
+class TimeAttention(nn.Module):
+    """Attention along a row with rotary positions."""
+
+    def __init__(
+        self, q: nn.Module, k: nn.Module, v: nn.Module, o: nn.Module, num_heads: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = q, k, v, o
+        self.num_heads, self.dropout = num_heads, dropout
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], alive: Tensor, first: int | torch.SymInt) -> Tensor:
+        """Attend from the tokens `first ..` of x [R, S, D] to its alive tokens (bool [R, S])."""
+        cos, sin = rope
+        query = rotate(self._heads(self.q(x[:, first:])), cos[first:], sin[first:])
+        key = rotate(self._heads(self.k(x)), cos, sin)
+        bias = torch.where(alive, 0.0, torch.finfo(query.dtype).min).to(query.dtype)[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(
+            query, key, self._heads(self.v(x)), attn_mask=bias, dropout_p=dropout, scale=1.0
+        )
+        out = self.o(out.transpose(1, 2).flatten(2))
+        return F.dropout(out, self.dropout, self.training)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+
+class GroupAttention(nn.Module):
+    """Attention across the rows of a group, token by token, on sorted rows."""
+
+    def __init__(
+        self, q: nn.Module, k: nn.Module, v: nn.Module, o: nn.Module, num_heads: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = q, k, v, o
+        self.num_heads, self.dropout = num_heads, dropout
+
+    def forward(self, x: Tensor, segments: Segments | None, alive: Tensor) -> Tensor:
+        """x [R, S, D] with alive tokens (bool [R, S]) to the update of the same shape."""
+        assert segments is not None
+        args = (self.q(x), self.k(x), self.v(x), segments.begin, segments.end, alive, self.num_heads)
+        if self.training and self.dropout > 0:
+            out = group_attention_reference(*args, dropout=self.dropout)
+        else:
+            out = group_attention(*args)
+        return F.dropout(self.o(out), self.dropout, self.training)
+
+
+class SingleRow(nn.Module):
+    """Group attention of a group of one: its only weight is 1, so it is one matrix, W_o W_v."""
+
+    def __init__(self, vo: nn.Module) -> None:
+        super().__init__()
+        self.vo = vo
+
+    def forward(self, x: Tensor, segments: Segments | None, alive: Tensor) -> Tensor:
+        out: Tensor = self.vo(x)
+        return out
+
+
+class FeedForward(nn.Module):
+    def __init__(self, wi: nn.Module, wo: nn.Module, act: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.wi, self.wo, self.act, self.dropout = wi, wo, act, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.dropout(self.act(self.wi(x)), self.dropout, self.training)
+        return F.dropout(self.wo(hidden), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """Time attention, group attention, feed forward; each behind a norm and added to its input."""
+
+    def __init__(
+        self,
+        time_norm: RMSNorm,
+        time: TimeAttention,
+        group_norm: RMSNorm,
+        group: GroupAttention | SingleRow,
+        forward_norm: RMSNorm,
+        feed_forward: FeedForward,
+    ) -> None:
+        super().__init__()
+        self.time_norm, self.time = time_norm, time
+        self.group_norm, self.group = group_norm, group
+        self.forward_norm, self.feed_forward = forward_norm, feed_forward
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        alive: Tensor,
+        segments: Segments | None,
+        first: int | torch.SymInt = 0,
+    ) -> Tensor:
+        """x [R, S, D] to the tokens `first ..` of the next block's input, [R, S - first, D]."""
+        x = x[:, first:] + self.time(self.time_norm(x), rope, alive, first)
+        x = x + self.group(self.group_norm(x), segments, alive[:, first:])
+        return x + self.feed_forward(self.forward_norm(x))
+
+
+class Encoder(nn.Module):
+    """The blocks and the final norm."""
+
+    def __init__(self, blocks: list[Block], final_norm: RMSNorm, sizes: Sizes, dropout: float) -> None:
+        super().__init__()
+        self.blocks, self.final_norm = nn.ModuleList(blocks), final_norm
+        self.sizes, self.dropout = sizes, dropout
+
+    def forward(
+        self, x: Tensor, alive: Tensor, segments: Segments | None, first: int | torch.SymInt = 0
+    ) -> Tensor:
+        """Encode sorted rows.
+
+        Args:
+            x: [R, S, D], embedded tokens.
+            alive: bool [R, S].
+            segments: The rows' segments, or None where every row is a group of its own.
+            first: The first token wanted in the result.
+
+        Returns:
+            [R, S - first, D].
+        """
+        rope = rope_tables(x.shape[1], self.sizes, x)
+        x = F.dropout(x, self.dropout, self.training)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x, rope, alive, segments)
+        x = last(x, rope, alive, segments, first)
+        return F.dropout(self.final_norm(x), self.dropout, self.training)
+
+
+class SegmentedChronos2(nn.Module):
+    """The whole model: what `chronos-export` turns into ONNX."""
+
+    def __init__(
+        self, embedding: ResidualMLP, reg_token: nn.Parameter, encoder: Encoder, head: ResidualMLP, sizes: Sizes
+    ) -> None:
+        super().__init__()
+        self.embedding, self.encoder, self.head = embedding, encoder, head
+        self.reg_token = reg_token
+        self.sizes = sizes
+
+    def forward(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        """Forecast.
+
+        Args:
+            context: float32 [R, T], NaN = missing; only the last `context_length` steps are used.
+            group_ids: int64 [R].
+            future_covariates: float32 [R, H], NaN = unknown. H sets the horizon.
+
+        Returns:
+            float32 [R, Q, H rounded up to whole patches], in the units of each row.
+        """
+        segments = sort_rows(group_ids)
+        forecast = self._forecast(context[segments.order], future_covariates[segments.order], segments)
+        return forecast[segments.rank]
+
+    def _forecast(self, context: Tensor, future: Tensor, segments: Segments | None) -> Tensor:
+        s = self.sizes
+        context = left_pad(keep_last(context, s.context_length), s.patch)
+        future = right_pad(future, s.patch)
+        context, observed = split_missing(context)
+        future, known = split_missing(future)
+        loc, scale = location_and_scale(context, observed)
+        past = self._patches(context, observed, loc, scale, start=-context.shape[1])
+        ahead = self._patches(future, known, loc, scale, start=0)
+        reg = self.reg_token[s.reg_token_id].reshape(1, 1, -1).expand(past.shape[0], 1, -1)
+        dtype = self.reg_token.dtype
+        tokens = torch.cat([self.embedding(past.to(dtype)), reg, self.embedding(ahead.to(dtype))], dim=1)
+        alive_past = observed.unflatten(1, (-1, s.patch)).amax(-1) > 0
+        alive_rest = torch.ones_like(tokens[:, alive_past.shape[1] :, 0], dtype=torch.bool)
+        alive = torch.cat([alive_past, alive_rest], dim=1)
+        hidden = self.encoder(tokens, alive, segments, first=past.shape[1] + 1)
+        out = self.head(hidden).to(torch.promote_types(dtype, torch.float32))
+        out = out.unflatten(2, (s.quantiles, s.patch)).transpose(1, 2).flatten(2)
+        if s.use_arcsinh:
+            out = sinh(out)
+        return out * scale[:, None] + loc[:, None]
+
+    def _patches(self, x: Tensor, mask: Tensor, loc: Tensor, scale: Tensor, start: int) -> Tensor:
+        """[R, 16 n] to [R, n, 48]: per patch its time encoding, its normalized values, its mask."""
+        s = self.sizes
+        x = (x - loc) / scale
+        if s.use_arcsinh:
+            x = arcsinh(x)
+        x = torch.where(mask > 0, x, 0.0)
+        time = torch.arange(x.shape[1], device=x.device, dtype=x.dtype) + start
+        time = (time / s.time_scale).expand_as(x)
+        return torch.cat([part.unflatten(1, (-1, s.patch)) for part in (time, x, mask)], dim=2)
+
+
+class UnivariateChronos2(SegmentedChronos2):
+    """The same model for rows that are groups of their own: nothing to sort, no group attention."""
+
+    def forward(self, context: Tensor, future_covariates: Tensor) -> Tensor:  # type: ignore[override]
+        """As `SegmentedChronos2.forward` with distinct group ids."""
+        return self._forecast(context, future_covariates, None)
+
+
+def keep_last(x: Tensor, length: int) -> Tensor:
+    return x[:, -length:]
+
+
+def left_pad(x: Tensor, patch: int) -> Tensor:
+    """Pad [R, T] with NaN on the left to whole patches."""
+    missing = torch.full((x.shape[0], (patch - x.shape[1] % patch) % patch), torch.nan, device=x.device, dtype=x.dtype)
+    return torch.cat([missing, x], dim=1)
+
+
+def right_pad(x: Tensor, patch: int) -> Tensor:
+    """Pad [R, H] with NaN on the right to whole patches."""
+    unknown = torch.full((x.shape[0], (patch - x.shape[1] % patch) % patch), torch.nan, device=x.device, dtype=x.dtype)
+    return torch.cat([x, unknown], dim=1)
+
+
+def split_missing(x: Tensor) -> tuple[Tensor, Tensor]:
+    """NaN-marked values to (values with 0 in the gaps, 1.0 where present)."""
+    missing = torch.isnan(x)
+    return torch.where(missing, 0.0, x), (~missing).to(x.dtype)
+
+
+def location_and_scale(x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and population deviation of the observed values of each row, [R, 1] each.
+
+    No observation gives (0, 1), a constant row a scale of 1e-5, as upstream's InstanceNorm.
+    """
+    count = observed.sum(1, keepdim=True)
+    divisor = count.clamp(min=1.0)
+    loc = x.sum(1, keepdim=True) / divisor
+    variance = ((x - loc) * observed).square().sum(1, keepdim=True) / divisor
+    scale = variance.sqrt()
+    scale = torch.where(scale == 0, SCALE_OF_CONSTANT, scale)
+    return loc, torch.where(count == 0, 1.0, scale)
+
+
+def arcsinh(x: Tensor) -> Tensor:
+    """Inverse hyperbolic sine from log and sqrt, as ONNX Runtime's CUDA provider has no Asinh.
+
+    From 1e9 on, sqrt(x^2 + 1) is x to the last bit while x^2 may overflow, so larger values add a logarithm.
+    """
+    size = x.abs()
+    inner = size.clamp(max=1e9)
+    return x.sign() * (torch.log(inner + torch.sqrt(inner * inner + 1.0)) + torch.log(size.clamp(min=1e9) / 1e9))
+
+
+def sinh(x: Tensor) -> Tensor:
+    """Hyperbolic sine from exp, as ONNX Runtime's CUDA provider has no Sinh."""
+    return (torch.exp(x) - torch.exp(-x)) * 0.5
+
+
+def rope_tables(tokens: int, sizes: Sizes, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [tokens, head_dim] of the rotary positions 0 .. tokens - 1, for all layers at once."""
+    wide = torch.promote_types(like.dtype, torch.float32)
+    exponent = torch.arange(0, sizes.head_dim, 2, device=like.device, dtype=torch.float32) / sizes.head_dim
+    frequency = (1.0 / sizes.rope_theta**exponent).to(wide)
+    angle = torch.arange(tokens, device=like.device, dtype=wide)[:, None] * frequency
+    angle = torch.cat([angle, angle], dim=1)
+    return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary positions to [..., tokens, head_dim]."""
+    half = x.shape[-1] // 2
+    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
+    return x * cos + turned * sin
