@@ -7,10 +7,7 @@ and a wrong mask, a swapped weight or a missing term moves the forecast by far m
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,8 @@ import torch
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
 from safetensors.torch import load_file, save_file
+
+from chronos_export.quiet import quiet
 
 TWENTY_ONE = [0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 0.99]
 THIRTEEN = [0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.975, 0.99]
@@ -99,13 +98,6 @@ def edit_config(folder: Path, **changes: Any) -> Path:
     config = {**json.loads(file.read_text()), **changes}
     file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
     return folder
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Swallow the progress bars transformers draws while saving."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        yield
 
 
 def _random_weight(name: str, shape: torch.Size, d_kv: int, generator: torch.Generator) -> torch.Tensor:

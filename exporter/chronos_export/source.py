@@ -1,0 +1,147 @@
+"""A model's name -> the folder on this machine that holds its files.
+
+A name is `demo` (bundled), a folder, or a hub id `owner/name`. A folder wins over a hub id of the same
+name, as it does upstream. From the hub come only the files named in `WANTED`: never a pickle, never code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chronos_export.errors import IntegrityError, MachineError, UsageError
+
+DEMO = Path(__file__).parent / "demo"
+WANTED = [
+    "config.json",
+    "adapter_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.md",
+    "LICENSE*",
+]
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+HUB_TIMEOUT = 5.0  # seconds until an unreachable hub counts as such
+
+NAMES = "demo, a folder, or a hub id such as amazon/chronos-2"
+TRY_DEMO = "chronos-export --model demo --batch 100"
+FETCH_AGAIN = "fetch or save the checkpoint again"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint's files lie.
+
+    Args:
+        folder: An existing folder; what it holds has not been looked at.
+        revision: The commit, if the files came from the hub.
+    """
+
+    folder: Path
+    revision: str | None = None
+
+
+def locate(source: str, revision: str | None = None) -> Place:
+    """Find the files of `source`, fetching them from the hub if need be.
+
+    Args:
+        source: `demo`, a folder, or a hub id.
+        revision: A commit, tag or branch of a hub id; None for its main branch.
+
+    Raises:
+        UsageError: No such folder, model or revision.
+        MachineError: The hub cannot be reached and the model is not in its cache.
+    """
+    folder = DEMO if source == "demo" else Path(source).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise UsageError(
+                f"--revision {revision} was given, but {source} is not on the hub and has no revisions",
+                allowed="a revision together with a hub id",
+                fix="leave --revision out",
+            )
+        return Place(folder)
+    if folder.exists():
+        raise UsageError(
+            f"{source} is a file, not a folder", allowed=NAMES, fix=f"chronos-export --model {folder.parent}"
+        )
+    if not HUB_ID.fullmatch(source):
+        raise UsageError(f"there is no folder {source}", allowed=NAMES, fix=TRY_DEMO)
+    return _from_hub(source, revision)
+
+
+def _from_hub(model_id: str, revision: str | None) -> Place:
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    try:
+        commit = HfApi().model_info(model_id, revision=revision, timeout=HUB_TIMEOUT).sha
+        return Place(Path(snapshot_download(model_id, revision=commit, allow_patterns=WANTED)), commit)
+    except errors.GatedRepoError as error:
+        raise UsageError(
+            f"{model_id} is gated: its owner must grant access", allowed=NAMES, fix="hf auth login"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UsageError(
+            f"there is neither a folder {model_id} nor such a model on the hub (or it is private)",
+            allowed=NAMES,
+            fix=f"{TRY_DEMO}, or for a private model: hf auth login",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UsageError(
+            f"{model_id} has no revision {revision}",
+            allowed="a commit, tag or branch of that model",
+            fix="leave --revision out for the main branch",
+        ) from error
+    except Exception as error:  # whatever the network does, a cached copy will do
+        return _from_cache(model_id, revision, error)
+
+
+def _from_cache(model_id: str, revision: str | None, why: Exception) -> Place:
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        cached = snapshot_download(
+            model_id, revision=revision, allow_patterns=WANTED, local_files_only=True, max_workers=1
+        )
+    except errors.LocalEntryNotFoundError:
+        reason = str(why).strip().partition("\n")[0] or type(why).__name__
+        raise MachineError(
+            f"{model_id} is not on this machine and the hub could not be asked for it ({reason})",
+            allowed=NAMES,
+            fix=f"{TRY_DEMO}, which needs no network",
+        ) from why
+    return Place(Path(cached), Path(cached).name)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint.
+
+    Raises:
+        IntegrityError: It is anything else.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise IntegrityError(f"{file} is not JSON: {error}", fix=FETCH_AGAIN) from error
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{file} is not a JSON object", fix=FETCH_AGAIN)
+    return content
+
+
+def licence_of(folder: Path) -> str:
+    """The licence a folder states: its model card's, else its LICENSE file's, else `unknown`."""
+    for card in (folder / "README.md", folder / "MODEL_CARD.md"):
+        if card.is_file():
+            front = re.match(r"---\n(.*?)\n---", card.read_text(errors="replace"), re.DOTALL)
+            stated = front and re.search(r"^license:\s*[\"']?([\w.+-]+)", front[1], re.MULTILINE)
+            if stated:
+                return stated[1]
+    for file in sorted(folder.glob("LICENSE*")):
+        text = file.read_text(errors="replace")
+        if "Apache License" in text:
+            return "apache-2.0"
+        return "mit" if "MIT License" in text else f"see {file.name} of the checkpoint"
+    return "unknown"
