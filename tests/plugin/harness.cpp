@@ -1,0 +1,400 @@
+// Calls the plugin library the way TensorRT does: getCreators, createPlugin, shapes, formats, serialize, clone,
+// enqueue. Prints every expectation that does not hold and exits with their number.
+//
+//     harness LIBRARY host    the library was linked with host_kernel.cpp: enqueue runs here
+//     harness LIBRARY device  enqueue runs on the GPU if there is one, and must fail cleanly if there is none
+#include <NvInferRuntime.h>
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <vector>
+
+using nvinfer1::DataType;
+using nvinfer1::Dims;
+using nvinfer1::PluginCapabilityType;
+using nvinfer1::PluginField;
+using nvinfer1::PluginFieldCollection;
+using nvinfer1::PluginFieldType;
+using nvinfer1::TensorFormat;
+using nvinfer1::TensorRTPhase;
+
+namespace {
+
+int failures = 0;
+
+#define EXPECT(condition)                                                      \
+    do {                                                                       \
+        if (!(condition)) {                                                    \
+            ++failures;                                                        \
+            std::printf("line %d does not hold: %s\n", __LINE__, #condition);  \
+        }                                                                      \
+    } while (false)
+
+// The bases have no public way to be made; TensorRT makes its own.
+struct Extent final : nvinfer1::IDimensionExpr {};
+struct Builder final : nvinfer1::IExprBuilder {};
+
+struct Description {
+    std::vector<int64_t> dims;
+    DataType type;
+};
+
+constexpr int32_t kRows = 11, kTokens = 3, kHeads = 2, kHeadDim = 16, kWidth = kHeads * kHeadDim;
+
+std::vector<Description> wellFormed(DataType type = DataType::kFLOAT) {
+    return {{{kRows, kTokens, kWidth}, type},  {{kRows, kTokens, kWidth}, type},
+            {{kRows, kTokens, kWidth}, type},  {{kRows}, DataType::kINT32},
+            {{kRows}, DataType::kINT32},       {{kRows, kTokens}, DataType::kBOOL},
+            {{kRows, kTokens, kWidth}, type}};
+}
+
+nvinfer1::PluginTensorDesc describe(Description const& from) {
+    nvinfer1::PluginTensorDesc to{};
+    to.dims.nbDims = static_cast<int32_t>(from.dims.size());
+    for (size_t i = 0; i < from.dims.size(); ++i) {
+        to.dims.d[i] = from.dims[i];
+    }
+    to.type = from.type;
+    to.format = TensorFormat::kLINEAR;
+    return to;
+}
+
+struct Tensors {
+    std::vector<nvinfer1::PluginTensorDesc> fixed;
+    std::vector<nvinfer1::DynamicPluginTensorDesc> ranged;
+
+    explicit Tensors(std::vector<Description> const& from) {
+        for (Description const& one : from) {
+            fixed.push_back(describe(one));
+            ranged.push_back({fixed.back(), fixed.back().dims, fixed.back().dims, fixed.back().dims});
+        }
+    }
+};
+
+// What one plugin object offers.
+struct Plugin {
+    std::unique_ptr<nvinfer1::IPluginV3> owner;
+    nvinfer1::IPluginV3OneCore* core;
+    nvinfer1::IPluginV3OneBuild* build;
+    nvinfer1::IPluginV3OneRuntime* runtime;
+
+    explicit Plugin(nvinfer1::IPluginV3* plugin)
+        : owner(plugin),
+          core(static_cast<nvinfer1::IPluginV3OneCore*>(plugin->getCapabilityInterface(PluginCapabilityType::kCORE))),
+          build(static_cast<nvinfer1::IPluginV3OneBuild*>(plugin->getCapabilityInterface(PluginCapabilityType::kBUILD))),
+          runtime(static_cast<nvinfer1::IPluginV3OneRuntime*>(
+              plugin->getCapabilityInterface(PluginCapabilityType::kRUNTIME))) {}
+};
+
+nvinfer1::IPluginCreatorV3One* loadCreator(char const* path) {
+    void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+        std::printf("%s\n", dlerror());
+        std::exit(99);
+    }
+    using GetCreators = nvinfer1::IPluginCreatorInterface* const* (*)(int32_t&);
+    auto getCreators = reinterpret_cast<GetCreators>(dlsym(library, "getCreators"));
+    EXPECT(dlsym(library, "setLoggerFinder") != nullptr);
+    EXPECT(dlsym(library, "chronos_group_attention") == nullptr);
+    int32_t count = 0;
+    nvinfer1::IPluginCreatorInterface* const* creators = getCreators(count);
+    EXPECT(count == 1);
+    EXPECT(std::strcmp(creators[0]->getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE") == 0);
+    EXPECT(creators[0]->getAPILanguage() == nvinfer1::APILanguage::kCPP);
+    return static_cast<nvinfer1::IPluginCreatorV3One*>(creators[0]);
+}
+
+nvinfer1::IPluginV3* create(nvinfer1::IPluginCreatorV3One& creator, std::vector<PluginField> const& fields) {
+    PluginFieldCollection const collection{static_cast<int32_t>(fields.size()), fields.data()};
+    return creator.createPlugin("layer", &collection, TensorRTPhase::kBUILD);
+}
+
+nvinfer1::IPluginV3* create(nvinfer1::IPluginCreatorV3One& creator, int32_t heads) {
+    return create(creator, {PluginField("num_heads", &heads, PluginFieldType::kINT32, 1)});
+}
+
+void checkCreator(nvinfer1::IPluginCreatorV3One& creator) {
+    EXPECT(std::strcmp(creator.getPluginName(), "GroupAttention") == 0);
+    EXPECT(std::strcmp(creator.getPluginVersion(), "1") == 0);
+    EXPECT(std::strcmp(creator.getPluginNamespace(), "chronos") == 0);
+    PluginFieldCollection const* names = creator.getFieldNames();
+    EXPECT(names->nbFields == 1);
+    EXPECT(std::strcmp(names->fields[0].name, "num_heads") == 0);
+    EXPECT(names->fields[0].type == PluginFieldType::kINT32);
+}
+
+void checkRefusedFields(nvinfer1::IPluginCreatorV3One& creator) {
+    int32_t const two = 2, none = 0, negative = -2;
+    int32_t const pair[] = {2, 2};
+    int64_t const wide = 2;
+    EXPECT(creator.createPlugin("layer", nullptr, TensorRTPhase::kBUILD) == nullptr);
+    EXPECT(create(creator, std::vector<PluginField>{}) == nullptr);
+    EXPECT(create(creator, {PluginField("heads", &two, PluginFieldType::kINT32, 1)}) == nullptr);
+    EXPECT(create(creator, {PluginField("num_heads", nullptr, PluginFieldType::kINT32, 1)}) == nullptr);
+    EXPECT(create(creator, {PluginField("num_heads", &wide, PluginFieldType::kINT64, 1)}) == nullptr);
+    EXPECT(create(creator, {PluginField("num_heads", pair, PluginFieldType::kINT32, 2)}) == nullptr);
+    EXPECT(create(creator, none) == nullptr);
+    EXPECT(create(creator, negative) == nullptr);
+    std::unique_ptr<nvinfer1::IPluginV3> extra(create(creator, {PluginField(), PluginField("other", &none),
+                                                  PluginField("num_heads", &two, PluginFieldType::kINT32, 1)}));
+    EXPECT(extra != nullptr);
+}
+
+void checkIdentity(Plugin const& plugin) {
+    EXPECT(std::strcmp(plugin.owner->getInterfaceInfo().kind, "PLUGIN") == 0);
+    EXPECT(std::strcmp(plugin.core->getInterfaceInfo().kind, "PLUGIN_V3ONE_CORE") == 0);
+    EXPECT(std::strcmp(plugin.build->getInterfaceInfo().kind, "PLUGIN_V3ONE_BUILD") == 0);
+    EXPECT(std::strcmp(plugin.runtime->getInterfaceInfo().kind, "PLUGIN_V3ONE_RUNTIME") == 0);
+    EXPECT(std::strcmp(plugin.core->getPluginName(), "GroupAttention") == 0);
+    EXPECT(std::strcmp(plugin.core->getPluginVersion(), "1") == 0);
+    EXPECT(std::strcmp(plugin.core->getPluginNamespace(), "chronos") == 0);
+    EXPECT(plugin.owner->getCapabilityInterface(static_cast<PluginCapabilityType>(9)) == nullptr);
+    EXPECT(plugin.build->getNbOutputs() == 1);
+    EXPECT(plugin.build->getNbTactics() == 0);
+    EXPECT(plugin.runtime->setTactic(0) == 0);
+    EXPECT(plugin.build->getWorkspaceSize(nullptr, 6, nullptr, 1) == 0);
+}
+
+void checkOutput(Plugin const& plugin) {
+    Extent extents[3];
+    Builder builder;
+    nvinfer1::DimsExprs inputs[6] = {}, output{};
+    inputs[0].nbDims = 3;
+    for (int i = 0; i < 3; ++i) {
+        inputs[0].d[i] = &extents[i];
+    }
+    EXPECT(plugin.build->getOutputShapes(inputs, 6, nullptr, 0, &output, 1, builder) == 0);
+    EXPECT(output.nbDims == 3);
+    EXPECT(output.d[0] == &extents[0] && output.d[1] == &extents[1] && output.d[2] == &extents[2]);
+    EXPECT(plugin.build->getOutputShapes(inputs, 5, nullptr, 0, &output, 1, builder) != 0);
+    inputs[0].nbDims = 4;
+    EXPECT(plugin.build->getOutputShapes(inputs, 6, nullptr, 0, &output, 1, builder) != 0);
+
+    for (DataType type : {DataType::kFLOAT, DataType::kHALF, DataType::kBF16}) {
+        DataType const types[] = {type, type, type, DataType::kINT32, DataType::kINT32, DataType::kBOOL};
+        DataType found = DataType::kINT8;
+        EXPECT(plugin.build->getOutputDataTypes(&found, 1, types, 6) == 0);
+        EXPECT(found == type);
+        EXPECT(plugin.build->getOutputDataTypes(&found, 1, types, 5) != 0);
+        EXPECT(plugin.build->getOutputDataTypes(&found, 2, types, 6) != 0);
+    }
+}
+
+// Every type in every place: exactly the declared combinations are accepted, and LINEAR alone.
+void checkFormats(Plugin const& plugin) {
+    for (DataType floating : {DataType::kFLOAT, DataType::kHALF, DataType::kBF16}) {
+        for (int32_t position = 0; position < 7; ++position) {
+            for (int32_t type = 0; type < 12; ++type) {
+                Tensors tensors(wellFormed(floating));
+                DataType const wanted = tensors.fixed[position].type;
+                DataType const asked = static_cast<DataType>(type);
+                bool const any = position == 0 && (asked == DataType::kFLOAT || asked == DataType::kHALF ||
+                                                   asked == DataType::kBF16);
+                tensors.ranged[position].desc.type = asked;
+                EXPECT(plugin.build->supportsFormatCombination(position, tensors.ranged.data(), 6, 1) ==
+                       (any || asked == wanted));
+                tensors.ranged[position].desc.type = wanted;
+                tensors.ranged[position].desc.format = TensorFormat::kCHW32;
+                EXPECT(!plugin.build->supportsFormatCombination(position, tensors.ranged.data(), 6, 1));
+            }
+        }
+    }
+    Tensors tensors(wellFormed());
+    EXPECT(!plugin.build->supportsFormatCombination(0, tensors.ranged.data(), 5, 1));
+    EXPECT(!plugin.build->supportsFormatCombination(0, tensors.ranged.data(), 6, 2));
+    EXPECT(!plugin.build->supportsFormatCombination(7, tensors.ranged.data(), 6, 1));
+    EXPECT(!plugin.build->supportsFormatCombination(-1, tensors.ranged.data(), 6, 1));
+}
+
+bool accepts(Plugin const& plugin, std::vector<Description> const& descriptions) {
+    Tensors tensors(descriptions);
+    bool const built = plugin.build->configurePlugin(tensors.ranged.data(), 6, tensors.ranged.data() + 6, 1) == 0;
+    bool const run = plugin.runtime->onShapeChange(tensors.fixed.data(), 6, tensors.fixed.data() + 6, 1) == 0;
+    EXPECT(built == run);
+    return built;
+}
+
+void checkShapes(nvinfer1::IPluginCreatorV3One& creator, Plugin const& plugin) {
+    EXPECT(accepts(plugin, wellFormed()));
+    for (size_t tensor = 0; tensor < 7; ++tensor) {
+        for (size_t axis = 0; axis < wellFormed()[tensor].dims.size(); ++axis) {
+            std::vector<Description> open = wellFormed(), wrong = wellFormed();
+            open[tensor].dims[axis] = -1;
+            EXPECT(accepts(plugin, open));
+            wrong[tensor].dims[axis] += 1;
+            EXPECT(!accepts(plugin, wrong));
+        }
+        std::vector<Description> rank = wellFormed();
+        rank[tensor].dims.push_back(1);
+        EXPECT(!accepts(plugin, rank));
+    }
+    Tensors tensors(wellFormed());
+    EXPECT(plugin.build->configurePlugin(tensors.ranged.data(), 5, tensors.ranged.data() + 6, 1) != 0);
+    EXPECT(plugin.runtime->onShapeChange(tensors.fixed.data(), 6, tensors.fixed.data() + 6, 2) != 0);
+    for (int32_t headDim = 1; headDim <= 144; ++headDim) {
+        std::vector<Description> wide = wellFormed();
+        for (size_t tensor : {0, 1, 2, 6}) {
+            wide[tensor].dims[2] = 3 * headDim;
+        }
+        EXPECT(accepts(Plugin(create(creator, 3)), wide) == (headDim % 8 == 0 && headDim <= 128));
+    }
+}
+
+int32_t headsOf(Plugin const& plugin) {
+    PluginFieldCollection const* fields = plugin.runtime->getFieldsToSerialize();
+    EXPECT(fields->nbFields == 1);
+    EXPECT(std::strcmp(fields->fields[0].name, "num_heads") == 0);
+    EXPECT(fields->fields[0].type == PluginFieldType::kINT32 && fields->fields[0].length == 1);
+    return *static_cast<int32_t const*>(fields->fields[0].data);
+}
+
+// What is serialized makes an equal plugin again, and a copy stands on its own.
+void checkCopies(nvinfer1::IPluginCreatorV3One& creator) {
+    auto original = std::make_unique<Plugin>(create(creator, 7));
+    PluginFieldCollection const* fields = original->runtime->getFieldsToSerialize();
+    Plugin const revived(creator.createPlugin("layer", fields, TensorRTPhase::kRUNTIME));
+    Plugin const clone(original->owner->clone());
+    Plugin const attached(original->runtime->attachToContext(nullptr));
+    original.reset();
+    EXPECT(headsOf(revived) == 7);
+    EXPECT(headsOf(clone) == 7);
+    EXPECT(headsOf(attached) == 7);
+    checkIdentity(clone);
+}
+
+struct Problem {
+    std::vector<float> query, key, value, output, wanted;
+    std::vector<int32_t> begin, end;
+    std::vector<uint8_t> mask;
+};
+
+// Segments of 1, 4, 1 and 5 rows; a dead query, a dead key and a dead segment. In float64, by definition.
+Problem makeProblem() {
+    constexpr size_t size = kRows * kTokens * kWidth;
+    Problem p{std::vector<float>(size), std::vector<float>(size), std::vector<float>(size),
+              std::vector<float>(size, std::nanf("")), std::vector<float>(size, 0.f),
+              std::vector<int32_t>{0, 1, 1, 1, 1, 5, 6, 6, 6, 6, 6},
+              std::vector<int32_t>{1, 5, 5, 5, 5, 6, 11, 11, 11, 11, 11},
+              std::vector<uint8_t>(kRows * kTokens, 1)};
+    std::mt19937 random(0);
+    std::normal_distribution<float> normal;
+    for (std::vector<float>* values : {&p.query, &p.key, &p.value}) {
+        for (float& x : *values) {
+            x = normal(random);
+        }
+    }
+    p.mask[2 * kTokens + 1] = p.mask[5 * kTokens + 2] = 0;
+    for (int32_t row = 6; row < kRows; ++row) {
+        p.mask[row * kTokens] = 0;
+    }
+    auto at = [](int32_t row, int32_t token, int32_t head) { return (row * kTokens + token) * kWidth + head * kHeadDim; };
+    for (int32_t row = 0; row < kRows; ++row) {
+        for (int32_t token = 0; token < kTokens; ++token) {
+            for (int32_t head = 0; head < kHeads; ++head) {
+                double total = 0, sums[kHeadDim] = {};
+                for (int32_t other = p.begin[row]; other < p.end[row]; ++other) {
+                    double score = 0;
+                    for (int32_t d = 0; d < kHeadDim; ++d) {
+                        score += double(p.query[at(row, token, head) + d]) * p.key[at(other, token, head) + d];
+                    }
+                    double const weight = p.mask[other * kTokens + token] ? std::exp(score) : 0;
+                    total += weight;
+                    for (int32_t d = 0; d < kHeadDim; ++d) {
+                        sums[d] += weight * p.value[at(other, token, head) + d];
+                    }
+                }
+                for (int32_t d = 0; d < kHeadDim && total > 0 && p.mask[row * kTokens + token]; ++d) {
+                    p.wanted[at(row, token, head) + d] = static_cast<float>(sums[d] / total);
+                }
+            }
+        }
+    }
+    return p;
+}
+
+void checkResult(Problem const& p) {
+    float worst = 0;
+    for (size_t i = 0; i < p.wanted.size(); ++i) {
+        float const error = std::fabs(p.output[i] - p.wanted[i]);
+        worst = error <= worst ? worst : error;  // A NaN stays.
+    }
+    // Sums of at most 16 products of normals and weights that add up to 1: a few float32 roundings of about 10.
+    EXPECT(worst <= 64 * std::numeric_limits<float>::epsilon());
+}
+
+void checkHostEnqueue(Plugin const& plugin) {
+    Problem p = makeProblem();
+    Tensors const tensors(wellFormed());
+    void const* inputs[] = {p.query.data(), p.key.data(),  p.value.data(),
+                            p.begin.data(), p.end.data(), p.mask.data()};
+    void* outputs[] = {p.output.data()};
+    EXPECT(plugin.runtime->enqueue(tensors.fixed.data(), tensors.fixed.data() + 6, inputs, outputs, nullptr, nullptr) == 0);
+    checkResult(p);
+    for (DataType type : {DataType::kHALF, DataType::kBF16}) {
+        Tensors const narrow(wellFormed(type));
+        int32_t const answer = type == DataType::kHALF ? 101 : 102;  // What host_kernel.cpp says to these types.
+        EXPECT(plugin.runtime->enqueue(narrow.fixed.data(), narrow.fixed.data() + 6, inputs, outputs, nullptr, nullptr) ==
+               answer);
+    }
+}
+
+template <class T>
+void* toDevice(std::vector<T> const& values) {
+    void* device = nullptr;
+    cudaMalloc(&device, values.size() * sizeof(T));
+    cudaMemcpy(device, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice);
+    return device;
+}
+
+void checkDeviceEnqueue(Plugin const& plugin) {
+    Problem p = makeProblem();
+    Tensors const tensors(wellFormed());
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+        void const* inputs[] = {p.query.data(), p.key.data(),  p.value.data(),
+                                p.begin.data(), p.end.data(), p.mask.data()};
+        void* outputs[] = {p.output.data()};
+        EXPECT(plugin.runtime->enqueue(tensors.fixed.data(), tensors.fixed.data() + 6, inputs, outputs, nullptr,
+                                       nullptr) != 0);
+        std::printf("no GPU: enqueue refused\n");
+        return;
+    }
+    void const* inputs[] = {toDevice(p.query), toDevice(p.key), toDevice(p.value),
+                            toDevice(p.begin), toDevice(p.end), toDevice(p.mask)};
+    void* outputs[] = {toDevice(p.output)};
+    cudaStream_t stream = nullptr;
+    cudaStreamCreate(&stream);
+    EXPECT(plugin.runtime->enqueue(tensors.fixed.data(), tensors.fixed.data() + 6, inputs, outputs, nullptr, stream) == 0);
+    EXPECT(cudaStreamSynchronize(stream) == cudaSuccess);
+    cudaMemcpy(p.output.data(), outputs[0], p.output.size() * sizeof(float), cudaMemcpyDeviceToHost);
+    checkResult(p);
+    std::printf("GPU: enqueue ran\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 3) {
+        std::printf("usage: harness LIBRARY host|device\n");
+        return 99;
+    }
+    nvinfer1::IPluginCreatorV3One& creator = *loadCreator(argv[1]);
+    checkCreator(creator);
+    checkRefusedFields(creator);
+    Plugin const plugin(create(creator, kHeads));
+    checkIdentity(plugin);
+    checkOutput(plugin);
+    checkFormats(plugin);
+    checkShapes(creator, plugin);
+    checkCopies(creator);
+    std::strcmp(argv[2], "host") == 0 ? checkHostEnqueue(plugin) : checkDeviceEnqueue(plugin);
+    std::printf("%d expectations failed\n", failures);
+    return failures > 98 ? 98 : failures;
+}
