@@ -49,7 +49,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        normed = wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         return normed.to(self.weight.dtype) * self.weight
 
 
@@ -230,31 +230,34 @@ class SegmentedChronos2(nn.Module):
         context, observed = split_missing(context)
         future, known = split_missing(future)
         loc, scale = location_and_scale(context, observed)
-        past = self._patches(context, observed, loc, scale, start=-context.shape[1])
-        ahead = self._patches(future, known, loc, scale, start=0)
-        reg = self.reg_token[s.reg_token_id].reshape(1, 1, -1).expand(past.shape[0], 1, -1)
+        past = context.shape[1] // s.patch
         dtype = self.reg_token.dtype
-        tokens = torch.cat([self.embedding(past.to(dtype)), reg, self.embedding(ahead.to(dtype))], dim=1)
+        embedded = self.embedding(self._patches(context, observed, future, known, loc, scale).to(dtype))
+        reg = self.reg_token[s.reg_token_id].expand(embedded.shape[0], 1, -1)
+        tokens = torch.cat([embedded[:, :past], reg, embedded[:, past:]], dim=1)
         alive_past = observed.unflatten(1, (-1, s.patch)).amax(-1) > 0
-        alive_rest = torch.ones_like(tokens[:, alive_past.shape[1] :, 0], dtype=torch.bool)
+        alive_rest = torch.ones_like(tokens[:, past:, 0], dtype=torch.bool)
         alive = torch.cat([alive_past, alive_rest], dim=1)
-        hidden = self.encoder(tokens, alive, segments, first=past.shape[1] + 1)
+        hidden = self.encoder(tokens, alive, segments, first=past + 1)
         out = self.head(hidden).to(torch.promote_types(dtype, torch.float32))
         out = out.unflatten(2, (s.quantiles, s.patch)).transpose(1, 2).flatten(2)
         if s.use_arcsinh:
             out = sinh(out)
         return out * scale[:, None] + loc[:, None]
 
-    def _patches(self, x: Tensor, mask: Tensor, loc: Tensor, scale: Tensor, start: int) -> Tensor:
-        """[R, 16 n] to [R, n, 48]: per patch its time encoding, its normalized values, its mask."""
+    def _patches(
+        self, context: Tensor, observed: Tensor, future: Tensor, known: Tensor, loc: Tensor, scale: Tensor
+    ) -> Tensor:
+        """All patches [R, P + N, 48]: per patch its time encoding, its normalized values, its mask."""
         s = self.sizes
-        x = (x - loc) / scale
+        present = torch.cat([observed, known], dim=1)
+        x = (torch.cat([context, future], dim=1) - loc) / scale
         if s.use_arcsinh:
             x = arcsinh(x)
-        x = torch.where(mask > 0, x, 0.0)
-        time = torch.arange(x.shape[1], device=x.device, dtype=x.dtype) + start
+        x = torch.where(present > 0, x, 0.0)
+        time = torch.arange(x.shape[1], device=x.device, dtype=x.dtype) - context.shape[1]
         time = (time / s.time_scale).expand_as(x)
-        return torch.cat([part.unflatten(1, (-1, s.patch)) for part in (time, x, mask)], dim=2)
+        return torch.cat([part.unflatten(1, (-1, s.patch)) for part in (time, x, present)], dim=2)
 
 
 class UnivariateChronos2(SegmentedChronos2):
@@ -317,17 +320,16 @@ def sinh(x: Tensor) -> Tensor:
 
 
 def rope_tables(tokens: int, sizes: Sizes, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [tokens, head_dim] of the rotary positions 0 .. tokens - 1, for all layers at once."""
+    """Cosines and signed sines [tokens, head_dim] of positions 0 .. tokens - 1, for all layers at once."""
     wide = torch.promote_types(like.dtype, torch.float32)
     exponent = torch.arange(0, sizes.head_dim, 2, device=like.device, dtype=torch.float32) / sizes.head_dim
     frequency = (1.0 / sizes.rope_theta**exponent).to(wide)
     angle = torch.arange(tokens, device=like.device, dtype=wide)[:, None] * frequency
-    angle = torch.cat([angle, angle], dim=1)
-    return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+    cos, sin = angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+    return torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary positions to [..., tokens, head_dim]."""
+    """Apply rotary positions to [..., tokens, head_dim]; `sin` carries the sign of the turned half."""
     half = x.shape[-1] // 2
-    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
-    return x * cos + turned * sin
+    return x * cos + torch.cat([x[..., half:], x[..., :half]], dim=-1) * sin

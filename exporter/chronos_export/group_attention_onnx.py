@@ -1,0 +1,177 @@
+"""`chronos::GroupAttention` in ONNX: its schema and its body in standard operators.
+
+A runtime that knows the operator (TensorRT with our plugin) takes the node; any other inlines the body. The
+body puts segments of similar length into one lane and pads only inside a lane, so its time and memory are
+linear in the number of segments. Lane bounds are spaced geometrically between the shortest segment of two or
+more rows and the longest, so four lanes pad little whatever the mixture. A segment of one row is its value.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx.defs import OpSchema
+
+DOMAIN, NAME, VERSION = "chronos", "GroupAttention", 1
+LANES = 4
+
+_HEADER = """
+<domain: "chronos", opset_import: ["" : 20]>
+GroupAttention <num_heads, plugin_namespace, plugin_version>
+(query, key, value, segment_begin, segment_end, key_mask) => (output)
+{
+"""
+
+# Per row: how many rows its segment has, its place in it; and the bounds of the lanes.
+_PLAN = """
+    zero = Constant <value_ints: ints = [0]> ()
+    one = Constant <value_ints: ints = [1]> ()
+    two = Constant <value_ints: ints = [2]> ()
+    two_three = Constant <value_ints: ints = [2, 3]> ()
+    minus_one = Constant <value_ints: ints = [-1]> ()
+    scalar_zero = Constant <value_int: int = 0> ()
+    scalar_one = Constant <value_int: int = 1> ()
+    lowest = Constant <value_float: float = -3.4028234663852886e38> ()
+    heads = Constant <value_ints: ints = [@HEADS@]> ()
+    rows = Shape <start: int = 0, end: int = 1> (query)
+    tokens = Shape <start: int = 1, end: int = 2> (query)
+    width = Shape <start: int = 2, end: int = 3> (query)
+    head_dim = Div (width, heads)
+    begin = Cast <to: int = 7> (segment_begin)
+    end = Cast <to: int = 7> (segment_end)
+    length = Sub (end, begin)
+    scalar_rows = Squeeze (rows)
+    position = Range (scalar_zero, scalar_rows, scalar_one)
+    place = Sub (position, begin)
+    leads = Equal (place, zero)
+    longest = ReduceMax <keepdims: int = 1> (length)
+    several = Greater (length, one)
+    length_of_several = Where (several, length, longest)
+    shortest = ReduceMin <keepdims: int = 1> (length_of_several)
+    longest_float = Cast <to: int = 1> (longest)
+    shortest_float = Cast <to: int = 1> (shortest)
+    spread = Div (longest_float, shortest_float)
+    bound_0 = Identity (one)
+    source_0 = Identity (position)
+    taken_0 = Identity (rows)
+"""
+
+# The segments with previous bound < length <= bound, padded to the longest of them.
+_LANE = """
+    share_{n} = Constant <value_float: float = {share}> ()
+    factor_{n} = Pow (spread, share_{n})
+    limit_float_{n} = Mul (shortest_float, factor_{n})
+    limit_round_{n} = Round (limit_float_{n})
+    limit_{n} = Cast <to: int = 7> (limit_round_{n})
+    bound_{n} = {bound}
+    above_{n} = Greater (length, bound_{p})
+    beyond_{n} = Greater (length, bound_{n})
+    not_beyond_{n} = Not (beyond_{n})
+    member_{n} = And (above_{n}, not_beyond_{n})
+    lead_{n} = And (member_{n}, leads)
+    member_length_{n} = Where (member_{n}, length, one)
+    size_{n} = ReduceMax <keepdims: int = 1> (member_length_{n})
+    lead_float_{n} = Cast <to: int = 1> (lead_{n})
+    found_{n} = NonZero (lead_float_{n})
+    starts_{n} = Reshape (found_{n}, minus_one)
+    count_{n} = Shape (starts_{n})
+    scalar_size_{n} = Squeeze (size_{n})
+    steps_{n} = Range (scalar_zero, scalar_size_{n}, scalar_one)
+    starts_column_{n} = Unsqueeze (starts_{n}, one)
+    lengths_column_{n} = Gather (length, starts_column_{n})
+    inside_{n} = Less (steps_{n}, lengths_column_{n})
+    reach_{n} = Add (starts_column_{n}, steps_{n})
+    table_{n} = Where (inside_{n}, reach_{n}, starts_column_{n})
+    index_{n} = Reshape (table_{n}, minus_one)
+    split_{n} = Concat <axis: int = 0> (count_{n}, size_{n}, tokens, heads, head_dim)
+    split_mask_{n} = Concat <axis: int = 0> (count_{n}, size_{n}, tokens)
+    padded_{n} = Mul (count_{n}, size_{n})
+    joined_{n} = Concat <axis: int = 0> (padded_{n}, tokens, width)
+
+    query_rows_{n} = Gather (query, index_{n})
+    query_split_{n} = Reshape <allowzero: int = 1> (query_rows_{n}, split_{n})
+    query_lane_{n} = Transpose <perm: ints = [0, 2, 3, 1, 4]> (query_split_{n})
+    key_rows_{n} = Gather (key, index_{n})
+    key_split_{n} = Reshape <allowzero: int = 1> (key_rows_{n}, split_{n})
+    key_lane_{n} = Transpose <perm: ints = [0, 2, 3, 4, 1]> (key_split_{n})
+    value_rows_{n} = Gather (value, index_{n})
+    value_split_{n} = Reshape <allowzero: int = 1> (value_rows_{n}, split_{n})
+    value_lane_{n} = Transpose <perm: ints = [0, 2, 3, 1, 4]> (value_split_{n})
+    mask_rows_{n} = Gather (key_mask, index_{n})
+    mask_split_{n} = Reshape <allowzero: int = 1> (mask_rows_{n}, split_mask_{n})
+    inside_tokens_{n} = Unsqueeze (inside_{n}, two)
+    alive_{n} = And (mask_split_{n}, inside_tokens_{n})
+    alive_tokens_{n} = Transpose <perm: ints = [0, 2, 1]> (alive_{n})
+    alive_lane_{n} = Unsqueeze (alive_tokens_{n}, two_three)
+    products_{n} = MatMul (query_lane_{n}, key_lane_{n})
+    scores_{n} = Cast <to: int = 1> (products_{n})
+    masked_{n} = Where (alive_lane_{n}, scores_{n}, lowest)
+    softmax_{n} = Softmax <axis: int = -1> (masked_{n})
+    weights_{n} = CastLike (softmax_{n}, query)
+    mixed_{n} = MatMul (weights_{n}, value_lane_{n})
+    mixed_rows_{n} = Transpose <perm: ints = [0, 3, 1, 2, 4]> (mixed_{n})
+    result_{n} = Reshape <allowzero: int = 1> (mixed_rows_{n}, joined_{n})
+
+    lead_count_{n} = Cast <to: int = 7> (lead_{n})
+    segments_so_far_{n} = CumSum (lead_count_{n}, scalar_zero)
+    segment_{n} = Sub (segments_so_far_{n}, one)
+    segment_row_{n} = Mul (segment_{n}, size_{n})
+    row_in_lane_{n} = Add (segment_row_{n}, place)
+    row_{n} = Add (row_in_lane_{n}, taken_{p})
+    source_{n} = Where (member_{n}, row_{n}, source_{p})
+    taken_{n} = Add (taken_{p}, padded_{n})
+"""
+
+# Singles come from the values themselves, the others from their lane; dead tokens become 0.
+_FOOTER = """
+    results = Concat <axis: int = 0> (value, {results})
+    attended = Gather (results, source_{last})
+    alive_column = Unsqueeze (key_mask, two)
+    nothing = CastLike (zero, query)
+    output = Where (alive_column, attended, nothing)
+}}
+"""
+
+
+def function_body(num_heads: int) -> onnx.FunctionProto:
+    """The operator as an ONNX function of opset 20.
+
+    Args:
+        num_heads: Heads that the last dimension of query, key and value is split into.
+    """
+    lanes = [
+        _LANE.format(
+            n=n,
+            p=n - 1,
+            share=n / LANES,
+            bound="Identity (longest)" if n == LANES else f"Identity (limit_{n})",
+        )
+        for n in range(1, LANES + 1)
+    ]
+    results = ", ".join(f"result_{n}" for n in range(1, LANES + 1))
+    text = _HEADER + _PLAN.replace("@HEADS@", str(num_heads)) + "".join(lanes)
+    return onnx.parser.parse_function(text + _FOOTER.format(results=results, last=LANES))
+
+
+def register_schema() -> None:
+    """Make the operator known to ONNX in this process, once."""
+    if onnx.defs.has(NAME, DOMAIN):
+        return
+    parameter, attribute, kind = OpSchema.FormalParameter, OpSchema.Attribute, OpSchema.AttrType
+    schema = OpSchema(
+        NAME,
+        DOMAIN,
+        VERSION,
+        inputs=[
+            *(parameter(name, "T") for name in ("query", "key", "value")),
+            *(parameter(name, "tensor(int32)") for name in ("segment_begin", "segment_end")),
+            parameter("key_mask", "tensor(bool)"),
+        ],
+        outputs=[parameter("output", "T")],
+        type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")],
+        attributes=[
+            attribute("num_heads", kind.INT, ""),
+            attribute("plugin_namespace", kind.STRING, ""),
+            attribute("plugin_version", kind.STRING, ""),
+        ],
+    )
+    onnx.defs.register_schema(schema)
