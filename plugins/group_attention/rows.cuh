@@ -1,0 +1,112 @@
+// Which rows, keys and tokens a block works on, and what each row needs.
+#pragma once
+
+#include "platform.cuh"
+
+namespace chronos {
+
+using Params = ChronosGroupAttentionParams;
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kWarps = 4;
+constexpr int kThreads = 32 * kWarps;
+constexpr int kRowsPerWarp = 16;
+constexpr int kRowsPerBlock = kRowsPerWarp * kWarps;
+
+// One block answers kRowsPerBlock sorted rows of one (token, head).
+struct Place {
+  int first_row, token, head;
+};
+
+// Heads run fastest: they are neighbours in memory. Then rows: blocks that share a segment run together,
+// so the keys that both read come from the L2 cache. Tokens, which share nothing, come last.
+__device__ __forceinline__ Place place_of_block(const Params& p) {
+  const int tiles = (p.rows + kRowsPerBlock - 1) / kRowsPerBlock;
+  const int block = static_cast<int>(blockIdx.x);
+  const int tile = block / p.heads % tiles;
+  return {tile * kRowsPerBlock, block / p.heads / tiles, block % p.heads};
+}
+
+template <class Storage>
+__device__ __forceinline__ const Storage* at(const void* base, const ChronosStrides& stride, int row, int token,
+                                             int head) {
+  return static_cast<const Storage*>(base) + row * stride.row + token * stride.token + head * stride.head;
+}
+
+template <class Storage>
+__device__ __forceinline__ Storage* at(void* base, const ChronosStrides& stride, int row, int token, int head) {
+  return static_cast<Storage*>(base) + row * stride.row + token * stride.token + head * stride.head;
+}
+
+__device__ __forceinline__ bool is_alive(const Params& p, int row, int token) {
+  return p.key_mask[row * p.key_mask_row_stride + token * p.key_mask_token_stride] != 0;
+}
+
+enum RowKind : int {
+  kOutside,  // past the last row: nothing is written
+  kDead,     // its output is 0
+  kSingle,   // alone in its segment: its output is its value
+  kAttends
+};
+
+struct Row {
+  int begin, end;
+  RowKind kind;
+};
+
+__device__ __forceinline__ Row read_row(const Params& p, int row, int token) {
+  if (row >= p.rows) return {0, 0, kOutside};
+  const int begin = p.segment_begin[row], end = p.segment_end[row];
+  if (!is_alive(p, row, token)) return {begin, end, kDead};
+  return {begin, end, end - begin == 1 ? kSingle : kAttends};
+}
+
+// The row held by lane `source`.
+__device__ __forceinline__ Row row_of_lane(const Row& row, int source) {
+  return {__shfl_sync(kAllLanes, row.begin, source), __shfl_sync(kAllLanes, row.end, source),
+          static_cast<RowKind>(__shfl_sync(kAllLanes, static_cast<int>(row.kind), source))};
+}
+
+// Keys begin <= key < end; empty when nothing attends.
+struct Window {
+  int begin, end;
+  __device__ __forceinline__ bool is_empty() const { return begin >= end; }
+};
+
+__device__ __forceinline__ Window window_of_row(const Row& row) {
+  return row.kind == kAttends ? Window{row.begin, row.end} : Window{0x7fffffff, 0};
+}
+
+__device__ __forceinline__ Window join(const Window& a, const Window& b) {
+  return {min(a.begin, b.begin), max(a.end, b.end)};
+}
+
+// The window that covers those of all 32 lanes.
+__device__ __forceinline__ Window window_of_warp(const Window& window) {
+  return {__reduce_min_sync(kAllLanes, window.begin), __reduce_max_sync(kAllLanes, window.end)};
+}
+
+// Every warp reads all rows of the block for itself, which needs no barrier.
+__device__ __forceinline__ Window window_of_block(const Params& p, const Place& place, int lane) {
+  const Row low = read_row(p, place.first_row + lane, place.token);
+  const Row high = read_row(p, place.first_row + 32 + lane, place.token);
+  static_assert(kRowsPerBlock == 64, "a lane reads two rows");
+  return window_of_warp(join(window_of_row(low), window_of_row(high)));
+}
+
+// Bit i of the result: key first + i is alive and before `end`.
+__device__ __forceinline__ uint32_t alive_keys(const Params& p, int first, int end, int token, int lane) {
+  const int key = first + lane;
+  return __ballot_sync(kAllLanes, key < end && is_alive(p, key, token));
+}
+
+__device__ __forceinline__ uint32_t bits_below(int count) {
+  return count <= 0 ? 0u : count >= 32 ? kAllLanes : (1u << count) - 1u;
+}
+
+// Bit i of the result: row may attend to key first + i, as far as its segment goes.
+__device__ __forceinline__ uint32_t keys_in_segment(const Row& row, int first) {
+  return bits_below(row.end - first) & ~bits_below(row.begin - first);
+}
+
+}  // namespace chronos
