@@ -1,0 +1,242 @@
+"""The process that builds one engine: `python -m chronos_export.engine_worker`, driven by `engine.py`.
+
+TensorRT aborts rather than raises, holds gigabytes, and is deaf to Ctrl-C while it compiles. A process of its
+own makes an abort an error message, frees the memory, tells the peak, and can be killed at any moment.
+
+In: one line of JSON on stdin, the `Job`; the process ends when stdin does, so it cannot outlive its parent.
+Out: lines of JSON on stdout, {"progress": [phase, fraction]}, {"warning": text}, {"error": [class, summary,
+allowed, fix]} or {"done": {...}}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from chronos_export import timing_cache, trt_plugin
+from chronos_export.errors import BuildError, ChronosExportError, UsageError
+from chronos_export.trt_libraries import device_capability, import_tensorrt
+
+Say = Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to build. Paths are absolute; shapes are by input name, one (min, opt, max) per profile."""
+
+    onnx: str
+    plan: str
+    links: str
+    target: str
+    plugin: str | None
+    plugin_layers: int
+    shapes: list[dict[str, list[list[int]]]]
+    compute_capabilities: list[str]
+    tf32: bool
+    timing_cache: str | None
+
+
+def main() -> None:
+    """Read the job, build, say what happened; never leaves a traceback behind a deliberate error."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # What TensorRT prints must not mix with the events.
+
+    def say(**event: Any) -> None:
+        print(json.dumps(event), file=out, flush=True)
+
+    job = Job(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with, args=(sys.stdin,), daemon=True).start()
+    try:
+        say(done=build(job, say))
+    except ChronosExportError as error:
+        say(error=[type(error).__name__, error.summary, error.allowed, error.fix])
+    out.flush()
+    os._exit(0)  # TensorRT's destructors race with its plugins' at interpreter exit.
+
+
+def _end_with(parent: IO[str]) -> None:
+    parent.read()
+    os._exit(1)
+
+
+def build(job: Job, say: Say) -> dict[str, Any]:
+    """ONNX -> plan file.
+
+    Returns:
+        tensorrt_version, compute_capabilities, plugin_layers and peak_rss_bytes of the engine built.
+
+    Raises:
+        MachineError: The TensorRT package or the plugin is missing.
+        BuildError: The graph cannot be parsed, the plugin was not taken, or the build failed.
+        UsageError: A compute capability TensorRT cannot build for.
+    """
+    trt = import_tensorrt(job.target, Path(job.links))
+    logger = _logger(trt)
+    plugin = trt_plugin.register(trt, Path(job.plugin) if job.plugin else None)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    say(progress=["parse", 0.0])
+    if not parser.parse_from_file(job.onnx):
+        reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        raise BuildError(f"{job.target} cannot parse {job.onnx}: {reasons}")
+    layers = _plugin_layers(trt, network, job.plugin_layers)
+    config = builder.create_builder_config()
+    capabilities = _set_targets(trt, config, job)
+    if not job.tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    for shapes in job.shapes:
+        profile = builder.create_optimization_profile()
+        for name, (least, typical, most) in shapes.items():
+            profile.set_shape(name, least, typical, most)
+        config.add_optimization_profile(profile)
+    config.progress_monitor = _monitor(trt, say)
+    cache = _Cache(trt, config, job, say)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BuildError(f"{job.target} could not build the engine: {logger.errors()}")
+    with Path(job.plan).open("wb") as file:
+        file.write(memoryview(plan))
+    cache.save()
+    del plugin  # Registered until here.
+    return {
+        "tensorrt_version": str(trt.__version__),
+        "compute_capabilities": capabilities,
+        "plugin_layers": layers,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+
+
+def _network_flags(trt: Any) -> int:
+    """Strongly typed, in the versions where that is still a choice."""
+    flags = trt.NetworkDefinitionCreationFlag.__members__
+    return 1 << int(flags["STRONGLY_TYPED"]) if "STRONGLY_TYPED" in flags else 0
+
+
+def _plugin_layers(trt: Any, network: Any, wanted: int) -> int:
+    """Count the layers that are our plugin. Without it TensorRT builds the function body and says nothing."""
+    kinds = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
+    found = kinds[trt.LayerType.PLUGIN_V3.name]
+    if found != wanted:
+        layers = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        raise BuildError(
+            f"the graph has {wanted} GroupAttention nodes, and TensorRT made {found} plugin layers of them;"
+            f" its network holds {layers}",
+            allowed="one plugin layer per node",
+            fix="chronos-export plugin build",
+        )
+    return found
+
+
+def _set_targets(trt: Any, config: Any, job: Job) -> list[str]:
+    if job.target == "tensorrt":
+        return [device_capability() or "unknown"]
+    members = trt.ComputeCapability.__members__.items()
+    known = {_dotted(name): value for name, value in members if name[2:].isdigit()}
+    unknown = [wanted for wanted in job.compute_capabilities if wanted not in known]
+    if unknown:
+        raise UsageError(
+            f"{job.target} {trt.__version__} cannot build for compute capability {', '.join(unknown)}",
+            allowed=", ".join(known),
+        )
+    config.num_compute_capabilities = len(job.compute_capabilities)
+    for index, wanted in enumerate(job.compute_capabilities):
+        config.set_compute_capability(known[wanted], index)
+    return job.compute_capabilities
+
+
+def _dotted(name: str) -> str:
+    """SM120 -> 12.0"""
+    return re.sub(r"^SM(\d+)(\d)$", r"\1.\2", name)
+
+
+class _Cache:
+    """Timings carried from build to build. TensorRT-RTX measures nothing when it builds, so has none."""
+
+    def __init__(self, trt: Any, config: Any, job: Job, say: Say) -> None:
+        self._config, self._target, self._version = config, job.target, str(trt.__version__)
+        self._path = Path(job.timing_cache) if job.timing_cache and job.target == "tensorrt" else None
+        if job.timing_cache and not self._path:
+            say(warning=f"timing cache not used: {job.target} measures nothing when it builds")
+        if self._path:
+            with timing_cache.locked(self._path):
+                blob, problem = timing_cache.read(self._path, self._target, self._version)
+            if not config.set_timing_cache(config.create_timing_cache(blob), ignore_mismatch=False):
+                problem = f"timing cache {self._path} ignored: made for another GPU"
+                config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+            if problem:
+                say(warning=problem)
+
+    def save(self) -> None:
+        """Add what was measured to what others have saved meanwhile."""
+        if not self._path:
+            return
+        cache = self._config.get_timing_cache()
+        with timing_cache.locked(self._path):
+            blob, _ = timing_cache.read(self._path, self._target, self._version)
+            cache.combine(self._config.create_timing_cache(blob), ignore_mismatch=False)
+            timing_cache.write(self._path, self._target, self._version, bytes(cache.serialize()))
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        """Keeps errors for the message of an exception; the rest goes nowhere."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self._errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self._errors.append(message)
+
+        def errors(self) -> str:
+            return "; ".join(dict.fromkeys(self._errors)) or "no reason was given"
+
+    return Logger()
+
+
+def _monitor(trt: Any, say: Say) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Nested phases as one fraction that never goes back."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._phases: dict[str, tuple[int, int]] = {}  # name -> steps done, steps; outermost first
+            self._fraction = 0.0
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            self._phases[name] = (0, max(steps, 1))
+
+        def step_complete(self, name: str, step: int) -> bool:
+            self._phases[name] = (step + 1, self._phases[name][1])
+            fraction = 0.0
+            for done, steps in reversed(self._phases.values()):
+                fraction = min(1.0, (done + fraction) / steps)
+            if fraction > self._fraction:
+                self._fraction = fraction
+                say(progress=[name, fraction])
+            return True
+
+        def phase_finish(self, name: str) -> None:
+            self._phases.pop(name, None)
+
+    return Monitor()
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process ever held, unlike getrusage not counting what it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Import TensorRT or TensorRT-RTX, making good what a wheel left out.
+
+TensorRT-RTX's ONNX parser opens `libtensorrt_rtx.so` as soon as it meets a plugin. The wheel ships
+`libtensorrt_rtx.so.1` only, and the process aborts. The parser looks beside itself first, so it is loaded
+through a folder of links in which the missing name exists.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from chronos_export.errors import MachineError, UsageError
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
+_ORDER = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so")
+
+
+def require_installed(target: str) -> str:
+    """The name of the Python package that builds and runs engines for `target`.
+
+    Raises:
+        UsageError: Unknown target.
+        MachineError: The package is not installed.
+    """
+    if target not in MODULES:
+        raise UsageError(f"unknown engine target {target!r}", allowed=" or ".join(MODULES))
+    name = MODULES[target]
+    if importlib.util.find_spec(name) is None:
+        raise MachineError(
+            f"{target} was asked for, but the package {name} is not installed",
+            fix=f"pip install 'chronos-export[{EXTRAS[target]}]'",
+        )
+    return name
+
+
+def import_tensorrt(target: str, links: Path | None = None) -> Any:
+    """The module `tensorrt` or `tensorrt_rtx`.
+
+    Args:
+        target: "tensorrt" or "tensorrt-rtx".
+        links: An empty folder for links to the libraries, kept for as long as the process runs. Needed to
+            parse ONNX for TensorRT-RTX, which must then not have been imported before; not needed to run.
+
+    Raises:
+        UsageError: Unknown target.
+        MachineError: The package is missing, or was imported too early.
+    """
+    name = require_installed(target)
+    if target == "tensorrt-rtx" and links is not None:
+        if name in sys.modules:
+            raise MachineError(
+                "tensorrt_rtx was imported before its libraries were linked, so its ONNX parser would abort",
+                fix="build engines with chronos_export.engine.build_engine, which uses a process of its own",
+            )
+        load_linked_libraries(links)
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise MachineError(
+            f"the package {name} is installed but cannot be loaded: {error}",
+            fix=f"pip install --force-reinstall 'chronos-export[{EXTRAS[target]}]'",
+        ) from error
+
+
+def load_linked_libraries(links: Path) -> None:
+    """Fill `links` with TensorRT-RTX's libraries, under versioned and plain names, and load them there."""
+    spec = importlib.util.find_spec("tensorrt_rtx_libs")
+    for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
+        for library in sorted(folder.glob("lib*.so.*")):
+            (links / library.name).symlink_to(library)
+            (links / f"{library.name.partition('.so')[0]}.so").symlink_to(library)
+    for name in _ORDER:
+        for library in sorted(links.glob(f"{name}.*")):
+            ctypes.CDLL(str(library))
+
+
+def device_capability() -> str | None:
+    """Compute capability of the first GPU, like "9.0"; None if there is no GPU or no driver.
+
+    Source: CUDA driver API, cuDeviceGetAttribute, attributes 75 and 76.
+    """
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    numbers = []
+    for attribute in (75, 76):
+        number = ctypes.c_int()
+        if cuda.cuInit(0) or cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, 0):
+            return None
+        numbers.append(str(number.value))
+    return ".".join(numbers)

@@ -1,0 +1,165 @@
+"""GroupAttention for TensorRT's plugin registry: the compiled library, or its twin in Python.
+
+The twin answers every question the library answers while an engine is built, so engines for TensorRT-RTX can
+be built with neither TensorRT's headers nor a GPU. Both give the same plan, and the plan names neither.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chronos_export.errors import MachineError
+
+NAME, VERSION, NAMESPACE = "GroupAttention", "1", "chronos"
+LIBRARY_NAME = "libchronos_group_attention_trt.so"
+_FIX = "chronos-export plugin build"
+_INPUTS = 6
+_QUERY, _BEGIN, _END, _KEY_MASK = 0, 3, 4, 5
+_MAX_HEAD_DIM = 128
+
+
+def register(trt: Any, library: Path | None) -> object:
+    """Make GroupAttention known to TensorRT's registry, and check that it is.
+
+    Args:
+        trt: The module `tensorrt` or `tensorrt_rtx`.
+        library: The compiled plugin; None takes the twin in Python.
+
+    Returns:
+        What must be kept alive for as long as the registry is used.
+
+    Raises:
+        MachineError: The library is missing, is no plugin library, or holds another version of the plugin.
+    """
+    registry = trt.get_plugin_registry()
+    if library is None:
+        creator = make_creator(trt)
+        registry.register_creator(creator, NAMESPACE)
+        return creator
+    _check_library(library)
+    handle = registry.load_library(str(library))
+    if registry.get_creator(NAME, VERSION, NAMESPACE) is None:
+        raise MachineError(
+            f"{library} registers no {NAMESPACE}::{NAME} of version {VERSION}; {_versions_found(registry)}",
+            fix=_FIX,
+        )
+    return handle
+
+
+def _check_library(library: Path) -> None:
+    """TensorRT refuses an unusable library without a word, so find the words first."""
+    if not library.is_file():
+        raise MachineError(f"the plugin library {library} does not exist", fix=_FIX)
+    try:
+        opened = ctypes.CDLL(str(library.absolute()))
+    except OSError as error:
+        raise MachineError(f"the plugin library cannot be loaded: {error}", fix=_FIX) from error
+    if not hasattr(opened, "getCreators"):
+        raise MachineError(
+            f"{library} is no plugin library that TensorRT can load: it exports no getCreators",
+            allowed=f"{LIBRARY_NAME}; the self-registering build is for tools that only dlopen",
+            fix=_FIX,
+        )
+
+
+def _versions_found(registry: Any) -> str:
+    versions = [creator.plugin_version for creator in registry.all_creators if creator.name == NAME]
+    return f"found version {', '.join(versions)}" if versions else "it registers nothing of that name"
+
+
+def make_creator(trt: Any) -> Any:
+    """The plugin creator in Python; each TensorRT package brings base classes of its own."""
+    floating = (trt.float32, trt.float16, trt.bfloat16)
+
+    class GroupAttention(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):  # type: ignore[misc]
+        def __init__(self, num_heads: int) -> None:
+            for base in (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):
+                base.__init__(self)
+            self.plugin_name, self.plugin_version, self.plugin_namespace = NAME, VERSION, NAMESPACE
+            self.num_outputs, self.num_heads = 1, num_heads
+
+        def get_capability_interface(self, kind: Any) -> GroupAttention:
+            return self
+
+        def clone(self) -> GroupAttention:
+            return GroupAttention(self.num_heads)
+
+        def attach_to_context(self, context: Any) -> GroupAttention:
+            return self.clone()
+
+        def get_fields_to_serialize(self) -> Any:
+            return _fields(trt, [self.num_heads])
+
+        def get_output_data_types(self, inputs: list[Any]) -> list[Any]:
+            return [inputs[_QUERY]]
+
+        def get_output_shapes(self, inputs: list[Any], shape_inputs: list[Any], builder: Any) -> list[Any]:
+            shape = trt.DimsExprs(3)
+            for axis in range(3):
+                shape[axis] = inputs[_QUERY][axis]
+            return [shape]
+
+        def supports_format_combination(self, position: int, tensors: list[Any], num_inputs: int) -> bool:
+            tensor = tensors[position].desc
+            if num_inputs != _INPUTS or tensor.format != trt.TensorFormat.LINEAR:
+                return False
+            wanted = {_QUERY: floating, _BEGIN: (trt.int32,), _END: (trt.int32,), _KEY_MASK: (trt.bool,)}
+            return tensor.type in wanted.get(position, (tensors[_QUERY].desc.type,))
+
+        def configure_plugin(self, inputs: list[Any], outputs: list[Any]) -> None:
+            check_shapes([tuple(x.desc.dims) for x in (*inputs, *outputs)], self.num_heads)
+
+        def on_shape_change(self, inputs: list[Any], outputs: list[Any]) -> None:
+            check_shapes([tuple(x.dims) for x in (*inputs, *outputs)], self.num_heads)
+
+        def enqueue(self, *_: Any) -> None:
+            raise RuntimeError(f"the twin of {NAME} only builds engines; load {LIBRARY_NAME} to run them")
+
+    class GroupAttentionCreator(trt.IPluginCreatorV3One):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.name, self.plugin_version, self.plugin_namespace = NAME, VERSION, NAMESPACE
+            self.field_names = _fields(trt, [])
+
+        def create_plugin(self, name: str, fields: Any, phase: Any) -> GroupAttention | None:
+            heads = [int(field.data[0]) for field in fields if field.name == "num_heads"]
+            return GroupAttention(heads[0]) if heads and heads[0] > 0 else None
+
+    return GroupAttentionCreator()
+
+
+def _fields(trt: Any, num_heads: list[int]) -> Any:
+    data = np.array(num_heads, dtype=np.int32)
+    return trt.PluginFieldCollection([trt.PluginField("num_heads", data, trt.PluginFieldType.INT32)])
+
+
+def check_shapes(shapes: list[tuple[int, ...]], num_heads: int) -> None:
+    """Hold six inputs and one output to the operator's shapes; -1 is an extent not known yet.
+
+    Args:
+        shapes: query, key, value [rows, tokens, heads * dim], segment_begin, segment_end [rows], key_mask
+            [rows, tokens], output like query.
+        num_heads: Heads in the last dimension.
+
+    Raises:
+        ValueError: They do not fit; says which does not.
+    """
+    query = shapes[_QUERY]
+    if len(query) != 3:
+        raise ValueError(f"query of {NAME} has {len(query)} dimensions, not 3")
+    rows, tokens, width = query[:1], query[:2], query[2]
+    for index, wanted in enumerate((query, query, query, rows, rows, tokens, query)):
+        shape = shapes[index]
+        if len(shape) != len(wanted) or not all(map(_agree, shape, wanted)):
+            raise ValueError(f"tensor {index} of {NAME} is {shape}, not {wanted}")
+    head_dim, rest = divmod(width, num_heads)
+    if width != -1 and (rest or head_dim % 8 or not 0 < head_dim <= _MAX_HEAD_DIM):
+        raise ValueError(f"{NAME} takes heads of 8, 16 .. {_MAX_HEAD_DIM}, not {num_heads} in width {width}")
+
+
+def _agree(a: int, b: int) -> bool:
+    return a == b or -1 in (a, b)
