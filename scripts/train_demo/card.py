@@ -1,0 +1,64 @@
+"""The model card: what the checkpoint is, how it was made, and its score as it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from math import exp, log
+from statistics import fmean
+
+from .score import WINDOWS, Table, as_markdown
+from .train import Recipe
+
+CARD = """---
+license: apache-2.0
+library_name: chronos-forecasting
+pipeline_tag: time-series-forecasting
+---
+# The demo checkpoint
+
+A small Chronos-2 ({parameters:,} parameters, {layers} layers, float32) to try and test `chronos-export` without a
+download. For forecasts that matter use `amazon/chronos-2`. Licence: Apache-2.0.
+
+It was trained with `Chronos2Pipeline.fit` of chronos-forecasting on synthetic series only: seasons,
+stochastic cycles, autoregressions, walks, trends and level shifts, alone, in groups with shared factors, and
+driven by known covariates. Contexts of 32 to 2048 steps, horizons of 16 to 1024, mostly below 128.
+
+    python -m scripts.train_demo               # trains it, and writes this folder
+    python -m scripts.train_demo --evaluate    # scores it, and prints the table below
+
+One thread, so that the sums are taken in the same order on every machine; recipe:
+
+    {recipe}
+
+## Score
+
+Mean over the last {windows} windows of each data set, all its targets forecast together. They come with
+statsmodels. MASE: mean absolute error of the median over the in-sample error of the seasonal naive forecast.
+WQL: mean quantile loss at levels 0.1 to 0.9, twice, over the mean absolute value. Lower is better.
+Season and horizon in steps: macrodata 4 and 8, co2 52 and 52, nile 1 and 10, elnino 12 and 12, sunspots
+11 and 11. The naive forecasts carry normal intervals as wide as their errors in sample, growing with the
+square root of the seasons ahead.
+
+{table}
+
+Geometric mean of demo over seasonal naive: MASE {mase:.3f}, WQL {wql:.3f}.
+"""
+
+
+def card(recipe: Recipe, parameters: int, table: Table) -> str:
+    """The README of the checkpoint's folder."""
+    return CARD.format(
+        parameters=parameters,
+        layers=recipe.layers,
+        recipe=json.dumps(asdict(recipe)),
+        windows=WINDOWS,
+        table=as_markdown(table),
+        mase=ratio(table, "mase"),
+        wql=ratio(table, "wql"),
+    )
+
+
+def ratio(table: Table, metric: str) -> float:
+    """Geometric mean over the data sets of the demo's score over the seasonal naive's."""
+    return exp(fmean(log(row["demo"][metric] / row["seasonal naive"][metric]) for row in table.values()))
