@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from chronos_export.errors import IntegrityError, MachineError, UsageError
+from chronos_export.progress import Report, ignore
 from chronos_export.quiet import quiet
 from chronos_export.source import Place, locate, read_json
 from chronos_export.weights import check_weights, shapes_of, weight_files
@@ -18,7 +19,7 @@ from chronos_export.weights import check_weights, shapes_of, weight_files
 CONFIG = "adapter_config.json"
 
 
-def base_of(folder: Path) -> Path | None:
+def base_of(folder: Path, report: Report = ignore) -> Path | None:
     """The folder of the model that the adapter in `folder` adapts; None if `folder` is a full model.
 
     Raises:
@@ -33,7 +34,7 @@ def base_of(folder: Path) -> Path | None:
         )
     name = str(config.get("base_model_name_or_path"))
     beside = folder / name
-    base = Place(beside) if beside.is_dir() else locate(name, config.get("revision"))
+    base = Place(beside) if beside.is_dir() else locate(name, config.get("revision"), report)
     if (base.folder / CONFIG).exists():
         raise UsageError(
             f"{folder} adapts {name}, itself an adapter", allowed="an adapter of a full checkpoint"

@@ -19,6 +19,7 @@ from chronos.chronos2.config import Chronos2CoreConfig
 
 from chronos_export import adapter
 from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.progress import Report, ignore
 from chronos_export.quiet import quiet
 from chronos_export.source import FETCH_AGAIN, NAMES, TRY_DEMO, licence_of, locate, read_json
 from chronos_export.weights import check_weights, shapes_of, weight_files
@@ -68,20 +69,21 @@ class Files:
     base: Path | None = None
 
 
-def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
+def load_checkpoint(source: str, revision: str | None = None, report: Report = ignore) -> Checkpoint:
     """Load a Chronos-2 checkpoint: full, or a LoRA adapter merged into its base.
 
     Args:
         source: `demo`, a folder or a hub id.
         revision: A commit, tag or branch of a hub id.
+        report: Told of a download.
 
     Raises:
         UsageError: No such model, not Chronos-2, or pickled weights.
         MachineError: The hub is out of reach, or `peft` is missing for an adapter.
         IntegrityError: The files are truncated or altered, or weights are missing, unknown or not finite.
     """
-    place = locate(source, revision)
-    files = Files(place.folder, adapter.base_of(place.folder))
+    place = locate(source, revision, report)
+    files = Files(place.folder, adapter.base_of(place.folder, report))
     base = files.base or files.folder
     skeleton = _skeleton(_read_config(base))
     check_weights(weight_files(base), shapes_of(skeleton.state_dict()))

@@ -33,13 +33,14 @@ def ignore(event: Event) -> None:
 
 
 class Stage:
-    """A stage that has begun; `step` reports how far it is."""
+    """A stage that has begun; `step` reports how far it is, until it is `over`."""
 
     def __init__(self, name: str, report: Report) -> None:
-        self.name, self._report, self._begin = name, report, perf_counter()
+        self.name, self.over, self._report, self._begin = name, False, report, perf_counter()
 
     def step(self, fraction: float | None = None, message: str = "") -> None:
-        self._report(Event(self.name, fraction, perf_counter() - self._begin, message))
+        if not self.over:
+            self._report(Event(self.name, fraction, perf_counter() - self._begin, message))
 
 
 @contextmanager
@@ -52,5 +53,8 @@ def stage(name: str, report: Report) -> Iterator[Stage]:
     """
     running = Stage(name, report)
     running.step()
-    yield running
-    running.step(1.0)
+    try:
+        yield running
+        running.step(1.0)
+    finally:
+        running.over = True

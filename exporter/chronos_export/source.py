@@ -6,13 +6,17 @@ name, as it does upstream. From the hub come only the files named in `WANTED`: n
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm  # type: ignore[import-untyped]
+
 from chronos_export.errors import IntegrityError, MachineError, UsageError
+from chronos_export.progress import Report, Stage, ignore, stage
 
 DEMO = Path(__file__).parent / "demo"
 WANTED = [
@@ -44,12 +48,13 @@ class Place:
     revision: str | None = None
 
 
-def locate(source: str, revision: str | None = None) -> Place:
+def locate(source: str, revision: str | None = None, report: Report = ignore) -> Place:
     """Find the files of `source`, fetching them from the hub if need be.
 
     Args:
         source: `demo`, a folder, or a hub id.
         revision: A commit, tag or branch of a hub id; None for its main branch.
+        report: Told of a download, from the threads that do it.
 
     Raises:
         UsageError: No such folder, model or revision.
@@ -70,15 +75,32 @@ def locate(source: str, revision: str | None = None) -> Place:
         )
     if not HUB_ID.fullmatch(source):
         raise UsageError(f"there is no folder {source}", allowed=NAMES, fix=TRY_DEMO)
-    return _from_hub(source, revision)
+    with stage("fetch", report) as running:
+        return _from_hub(source, revision, running)
 
 
-def _from_hub(model_id: str, revision: str | None) -> Place:
+def _bytes_to(running: Stage) -> type[tqdm]:
+    """A progress bar that draws nothing and tells `running` how much of the bytes have come."""
+
+    class Bytes(tqdm):  # type: ignore[misc]  # tqdm has no types
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **{**kwargs, "file": io.StringIO()})
+
+        def display(self, *args: object, **kwargs: object) -> None:
+            if self.unit == "B" and self.total:
+                running.step(min(self.n / self.total, 1), f"{self.total / 1e6:.0f} MB from the hub")
+
+    return Bytes
+
+
+def _from_hub(model_id: str, revision: str | None, running: Stage) -> Place:
     from huggingface_hub import HfApi, errors, snapshot_download
 
+    bar = _bytes_to(running)
     try:
-        commit = HfApi().model_info(model_id, revision=revision, timeout=HUB_TIMEOUT).sha
-        return Place(Path(snapshot_download(model_id, revision=commit, allow_patterns=WANTED)), commit)
+        HfApi().model_info(model_id, revision=revision, timeout=HUB_TIMEOUT)  # is anyone there?
+        folder = snapshot_download(model_id, revision=revision, allow_patterns=WANTED, tqdm_class=bar)
+        return Place(Path(folder), Path(folder).name)
     except errors.GatedRepoError as error:
         raise UsageError(
             f"{model_id} is gated: its owner must grant access", allowed=NAMES, fix="hf auth login"
@@ -107,7 +129,7 @@ def _from_cache(model_id: str, revision: str | None, why: Exception) -> Place:
             model_id, revision=revision, allow_patterns=WANTED, local_files_only=True, max_workers=1
         )
     except errors.LocalEntryNotFoundError:
-        reason = str(why).strip().partition("\n")[0] or type(why).__name__
+        reason = f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}"
         raise MachineError(
             f"{model_id} is not on this machine and the hub could not be asked for it ({reason})",
             allowed=NAMES,
