@@ -11,27 +11,30 @@ constexpr int kHeadDim = 64;
 template <class Element>
 constexpr int kChunks = kHeadDim * static_cast<int>(sizeof(typename Element::Storage)) / 16;
 
-// Place of a chunk in a tile in shared memory. Eight lanes that read the same chunk of eight neighbouring rows,
-// eight chunks of one row, or four chunks (an aligned group) of two neighbouring rows touch all 32 banks once.
+// Chunks from one row of a tile in shared memory to the next. The odd one moves eight neighbouring rows to different
+// banks, so eight lanes may read the same chunk of each at once.
 template <class Element>
-__device__ __forceinline__ int chunk_index(int row, int chunk) {
-  const int turn = (row & 1) << 2 | (row >> 1 & 3);
-  return row * kChunks<Element> + (chunk ^ turn);
-}
+constexpr int kPitch = kChunks<Element> + 1;
 
-// Start the copy of rows first .. first + kRows - 1 into a tile; rows from `end` on become 0.
+// How many rows of a tile are filled when `rows` are left: whole steps of 32.
+__device__ __forceinline__ int filled_rows(int tile_rows, int rows) { return min(tile_rows, (rows + 31) / 32 * 32); }
+
+// Start the copy of rows first .. first + kRows - 1 into a tile. Rows from `end` on become 0 as far as filled_rows()
+// goes; what lies behind is not touched, and must not be read.
 template <class Element, int kRows>
 __device__ __forceinline__ void copy_tile_async(uint4* tile, const void* base, const ChronosStrides& stride,
                                                 const Place& place, int first, int end, int thread) {
   using Storage = typename Element::Storage;
   constexpr int kRowsAtOnce = kThreads / kChunks<Element>;
-  const int chunk = thread % kChunks<Element>;
-  const Storage* source = at<Storage>(base, stride, 0, place.token, place.head) + chunk * (16 / sizeof(Storage));
+  const int chunk = thread % kChunks<Element>, row = thread / kChunks<Element>;
+  const int rows = end - first;
+  const Storage* source = at<Storage>(base, stride, first + row, place.token, place.head) + chunk * 16 / sizeof(Storage);
+  uint4* target = tile + row * kPitch<Element> + chunk;
 #pragma unroll
-  for (int i = 0; i < kRows / kRowsAtOnce; i++) {
-    const int row = i * kRowsAtOnce + thread / kChunks<Element>;
-    const bool valid = first + row < end;
-    copy16_async(&tile[chunk_index<Element>(row, chunk)], valid ? source + (first + row) * stride.row : source, valid);
+  for (int done = 0; done < kRows; done += kRowsAtOnce) {
+    if (done % 32 == 0 && done >= rows) break;
+    copy16_async(target + done * kPitch<Element>, source, done + row < rows);
+    source += kRowsAtOnce * stride.row;
   }
 }
 

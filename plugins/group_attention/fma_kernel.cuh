@@ -12,7 +12,7 @@ namespace chronos {
 
 constexpr int kFmaKeysPerTile = 64;
 constexpr int kFmaKeysPerStep = 32;
-constexpr int kFmaSharedBytes = (kRowsPerBlock + 2 * kFmaKeysPerTile) * kHeadDim * 4;  // queries, keys, values
+constexpr int kFmaSharedBytes = 16 * (kRowsPerBlock + 2 * kFmaKeysPerTile) * kPitch<Float32>;  // queries, keys, values
 constexpr int kTeamRows = 4;
 constexpr int kSeats = 8;
 constexpr int kTurns = kFmaKeysPerStep / kSeats;  // keys a lane takes in a step
@@ -28,23 +28,19 @@ __device__ __forceinline__ float4 load_shared_floats(const uint4* shared) {
   return {__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z), __uint_as_float(bits.w)};
 }
 
-// A lane's key may lie past the tile, when the step does; it is masked, but must be readable.
-__device__ __forceinline__ int inside_tile(int key) { return min(key, kFmaKeysPerTile - 1); }
-
-// score[r][turn]: team row r and key first_key + 8 turn + seat. Only the first `turns` turns are needed.
+// score[r][turn]: team row r and key 8 turn + seat of the step. Only the first `turns` turns are needed.
 __device__ __forceinline__ void score_keys(float (&score)[kTeamRows][kTurns], const uint4* queries, const uint4* keys,
-                                           int first_row, int first_key, int turns, int seat) {
+                                           int turns, int seat) {
+  const uint4* mine = keys + seat * kPitch<Float32>;
 #pragma unroll 4
   for (int chunk = 0; chunk < kChunks<Float32>; chunk++) {
     float4 query[kTeamRows];
 #pragma unroll
-    for (int r = 0; r < kTeamRows; r++)
-      query[r] = load_shared_floats(&queries[chunk_index<Float32>(first_row + r, chunk)]);
+    for (int r = 0; r < kTeamRows; r++) query[r] = load_shared_floats(queries + r * kPitch<Float32> + chunk);
 #pragma unroll
     for (int turn = 0; turn < kTurns; turn++) {
       if (turn >= turns) break;
-      const int key_row = inside_tile(first_key + kSeats * turn + seat);
-      const float4 key = load_shared_floats(&keys[chunk_index<Float32>(key_row, chunk)]);
+      const float4 key = load_shared_floats(mine + kSeats * turn * kPitch<Float32> + chunk);
 #pragma unroll
       for (int r = 0; r < kTeamRows; r++) {
         float& s = score[r][turn];
@@ -57,37 +53,37 @@ __device__ __forceinline__ void score_keys(float (&score)[kTeamRows][kTurns], co
   }
 }
 
-// Scores become weights; what was summed before is scaled to the new largest score. Bit i of `alive`: key i.
-__device__ __forceinline__ void weigh_keys(float (&score)[kTeamRows][kTurns], FmaRows& rows, uint32_t alive,
+// Scores become weights; what was summed before is scaled to the new largest score. Bit i of `keys`: key i of the step.
+__device__ __forceinline__ void weigh_keys(float (&score)[kTeamRows][kTurns], FmaRows& rows, uint32_t keys,
                                            int first_key, int seat) {
 #pragma unroll
   for (int r = 0; r < kTeamRows; r++) {
-    const uint32_t mine = (alive & keys_in_segment(rows.row[r], first_key)) >> seat;
+    const uint32_t mine = (keys & keys_in_segment(rows.row[r], first_key)) >> seat;
     float largest = -CHRONOS_INFINITY;
 #pragma unroll
     for (int turn = 0; turn < kTurns; turn++) {
-      if (!(mine >> (kSeats * turn) & 1)) score[r][turn] = -CHRONOS_INFINITY;
+      if (!(mine & 1u << (kSeats * turn))) score[r][turn] = -CHRONOS_INFINITY;
       largest = fmaxf(largest, score[r][turn]);
     }
     const float factor = rows.softmax[r].raise(max_of_lanes<kSeats>(largest));
 #pragma unroll
     for (int d = 0; d < 8; d++) rows.sum[r][d] *= factor;
+    const float reference = rows.softmax[r].reference();
 #pragma unroll
-    for (int turn = 0; turn < kTurns; turn++) score[r][turn] = rows.softmax[r].weigh(score[r][turn]);
+    for (int turn = 0; turn < kTurns; turn++) score[r][turn] = rows.softmax[r].weigh(score[r][turn], reference);
   }
 }
 
 __device__ __forceinline__ void add_values(FmaRows& rows, const float (&weight)[kTeamRows][kTurns],
-                                           const uint4* values, int first_key, int turns, int lane) {
+                                           const uint4* values, int turns, int lane) {
   const int seat = lane % kSeats, team = lane - seat;
 #pragma unroll
   for (int turn = 0; turn < kTurns; turn++) {
     if (turn >= turns) break;
 #pragma unroll
     for (int other = 0; other < kSeats; other++) {
-      const int key = inside_tile(first_key + kSeats * turn + other);
-      const float4 low = load_shared_floats(&values[chunk_index<Float32>(key, seat)]);
-      const float4 high = load_shared_floats(&values[chunk_index<Float32>(key, seat + 8)]);
+      const uint4* key = values + (kSeats * turn + other) * kPitch<Float32> + seat;
+      const float4 low = load_shared_floats(key), high = load_shared_floats(key + 8);
       const float value[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
       for (int r = 0; r < kTeamRows; r++) {
@@ -99,23 +95,23 @@ __device__ __forceinline__ void add_values(FmaRows& rows, const float (&weight)[
   }
 }
 
-// One tile for one warp: every team over its own window, all teams in step.
+// One tile, of which `filled` rows may be read, for one warp: every team over its own window, all teams in step.
 __device__ __forceinline__ void attend_tile(FmaRows& rows, const uint4* queries, const uint4* keys,
                                             const uint4* values, uint64_t alive, const Window& team_window, int tile,
-                                            int first_row, int lane) {
+                                            int filled, int lane) {
   const int seat = lane % kSeats;
-  const int begin = max(team_window.begin - tile, 0);
   const int end = min(team_window.end - tile, kFmaKeysPerTile);
-  const int longest = __reduce_max_sync(kAllLanes, end - begin);
+  int next = max(team_window.begin - tile, 0);
+  int left = __reduce_max_sync(kAllLanes, end - next);  // of the team that has most
 #pragma unroll 1
-  for (int done = 0; done < longest; done += kFmaKeysPerStep) {
-    const int turns = min((longest - done + kSeats - 1) / kSeats, kTurns);
-    const int first_key = min(begin + done, kFmaKeysPerTile - 1);  // of a team with no key left: masked below
-    const uint32_t mask = begin + done < end ? static_cast<uint32_t>(alive >> first_key) : 0u;
+  for (; left > 0; left -= kFmaKeysPerStep, next += kFmaKeysPerStep) {
+    const int turns = min((left + kSeats - 1) / kSeats, kTurns);
+    const int first = min(next, filled - kSeats * turns);  // keys before `next` are done
+    const uint32_t mask = static_cast<uint32_t>(alive >> first) & bits_below(end - first) & ~bits_below(next - first);
     float score[kTeamRows][kTurns] = {};
-    score_keys(score, queries, keys, first_row, first_key, turns, seat);
-    weigh_keys(score, rows, mask, tile + first_key, seat);
-    add_values(rows, score, values, first_key, turns, lane);
+    score_keys(score, queries, keys + first * kPitch<Float32>, turns, seat);
+    weigh_keys(score, rows, mask, tile + first, seat);
+    add_values(rows, score, values + first * kPitch<Float32>, turns, lane);
   }
 }
 
@@ -124,7 +120,7 @@ __device__ __forceinline__ bool normalize(FmaRows& rows) {
   bool broken = false;
 #pragma unroll
   for (int r = 0; r < kTeamRows; r++) {
-    const float scale = 1.0f / sum_of_lanes<kSeats>(rows.softmax[r].sum);
+    const float scale = reciprocal(sum_of_lanes<kSeats>(rows.softmax[r].sum));
     float total = 0.0f;
 #pragma unroll
     for (int d = 0; d < 8; d++) {
@@ -149,42 +145,49 @@ __device__ __forceinline__ void store_sums(const Params& p, const Place& place, 
 }
 
 __global__ void __launch_bounds__(kThreads, 4) fma_kernel(const Params p) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
-  const Place place = place_of_block(p);
-  const int first = place.first_row + thread / 32 * kRowsPerWarp;
-  const Row row = read_row(p, first + lane % kRowsPerWarp, place.token);
-  const Window block_window = window_of_block(p, place, lane);
-  if (block_window.is_empty()) return finish_simple_rows<Float32>(p, place, first, row, lane);
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  const Place place = place_of_block();
+  const int first = place.first_row + warp * kRowsPerWarp;
+  const BlockRows block = read_rows_of_block(p, place, warp, lane);
+  const Window window = block.window;
+  if (window.is_empty()) return finish_simple_rows<Float32>(p, place, first, block.row, lane);
 
   uint4* queries = shared_chunks();
-  uint4* keys = queries + kRowsPerBlock * kChunks<Float32>;
-  uint4* values = keys + kFmaKeysPerTile * kChunks<Float32>;
+  uint4* keys = queries + kRowsPerBlock * kPitch<Float32>;
+  uint4* values = keys + kFmaKeysPerTile * kPitch<Float32>;
+  const auto start_tile = [&](int tile) {
+    copy_tile_async<Float32, kFmaKeysPerTile>(keys, p.key, p.key_stride, place, tile, window.end, thread);
+    copy_tile_async<Float32, kFmaKeysPerTile>(values, p.value, p.value_stride, place, tile, window.end, thread);
+  };
   copy_tile_async<Float32, kRowsPerBlock>(queries, p.query, p.query_stride, place, place.first_row, p.rows, thread);
+  start_tile(window.begin);
+  finish_simple_rows<Float32>(p, place, first, block.row, lane);
 
   const int team_row = lane / kSeats * kTeamRows;
   FmaRows rows = {};
-  Window team_window = {0x7fffffff, 0};
+  Window team_window = {kNoKey, 0};
 #pragma unroll
   for (int r = 0; r < kTeamRows; r++) {
-    rows.row[r] = row_of_lane(row, team_row + r);
+    rows.row[r] = row_of_lane(block.row, team_row + r);
     team_window = join(team_window, window_of_row(rows.row[r]));
   }
+  const uint4* team_queries = queries + (warp * kRowsPerWarp + team_row) * kPitch<Float32>;
 
 #pragma unroll 1
-  for (int tile = block_window.begin; tile < block_window.end; tile += kFmaKeysPerTile) {
-    if (tile != block_window.begin) __syncthreads();  // everyone is done with the last tile
-    copy_tile_async<Float32, kFmaKeysPerTile>(keys, p.key, p.key_stride, place, tile, block_window.end, thread);
-    copy_tile_async<Float32, kFmaKeysPerTile>(values, p.value, p.value_stride, place, tile, block_window.end, thread);
-    const uint64_t alive_low = alive_keys(p, tile, block_window.end, place.token, lane);
-    const uint64_t alive_high = alive_keys(p, tile + 32, block_window.end, place.token, lane);
-    if (tile == block_window.begin) finish_simple_rows<Float32>(p, place, first, row, lane);
+  for (int tile = window.begin; tile < window.end; tile += kFmaKeysPerTile) {
+    if (tile != window.begin) {
+      __syncthreads();  // everyone is done with the last tile
+      start_tile(tile);
+    }
+    const uint64_t alive_low = alive_keys(p, tile, window.end, place.token, lane);
+    const uint64_t alive_high = alive_keys(p, tile + 32, window.end, place.token, lane);
     wait_for_copies();
     __syncthreads();
-    attend_tile(rows, queries, keys, values, alive_low | alive_high << 32, team_window, tile,
-                first - place.first_row + team_row, lane);
+    attend_tile(rows, team_queries, keys, values, alive_low | alive_high << 32, team_window, tile,
+                filled_rows(kFmaKeysPerTile, window.end - tile), lane);
   }
 
-  if (normalize(rows)) return answer_rows_again<Float32>(p, place, first, row, lane);
+  if (normalize(rows)) return answer_rows_again<Float32>(p, place, first, block.row, lane);
   store_sums(p, place, first + team_row, rows, lane % kSeats);
 }
 

@@ -36,16 +36,18 @@ Choice choose(const Params& p) {
   }
 }
 
-int64_t block_count(const Params& p) {
-  const int64_t tiles = (static_cast<int64_t>(p.rows) + kRowsPerBlock - 1) / kRowsPerBlock;
-  return tiles * p.tokens > INT32_MAX ? tiles * p.tokens : tiles * p.tokens * p.heads;
-}
+constexpr int kMaxGrid = 65535;  // along y and z
+
+int row_tiles(const Params& p) { return p.rows / kRowsPerBlock + (p.rows % kRowsPerBlock > 0); }
+
+bool is_empty(const Params& p) { return p.rows == 0 || p.tokens == 0 || p.heads == 0; }
 
 int check(const Params& p) {
   if (p.dtype < CHRONOS_FLOAT32 || p.dtype > CHRONOS_BFLOAT16) return CHRONOS_BAD_DTYPE;
   if (p.head_dim < 8 || p.head_dim > kMaxHeadDim || p.head_dim % 8 != 0) return CHRONOS_BAD_HEAD_DIM;
-  if (p.rows < 0 || p.tokens < 0 || p.heads < 0 || block_count(p) > INT32_MAX) return CHRONOS_BAD_SHAPE;
-  if (block_count(p) == 0) return CHRONOS_OK;
+  if (p.rows < 0 || p.tokens < 0 || p.heads < 0) return CHRONOS_BAD_SHAPE;
+  if (row_tiles(p) > kMaxGrid || p.tokens > kMaxGrid) return CHRONOS_BAD_SHAPE;
+  if (is_empty(p)) return CHRONOS_OK;
   const void* pointers[] = {p.query, p.key, p.value, p.output, p.segment_begin, p.segment_end, p.key_mask};
   for (const void* pointer : pointers)
     if (pointer == nullptr) return CHRONOS_NULL_POINTER;
@@ -59,11 +61,10 @@ int chronos_group_attention(const ChronosGroupAttentionParams* params, CUstream_
   if (params == nullptr) return CHRONOS_NULL_POINTER;
   const int problem = chronos::check(*params);
   if (problem != CHRONOS_OK) return problem;
-  const int64_t blocks = chronos::block_count(*params);
-  if (blocks == 0) return CHRONOS_OK;
+  if (chronos::is_empty(*params)) return CHRONOS_OK;
+  const dim3 grid(params->heads, chronos::row_tiles(*params), params->tokens);
   const chronos::Choice choice = chronos::choose(*params);
-  return chronos::launch(choice.kernel, static_cast<unsigned>(blocks), chronos::kThreads, choice.shared_bytes, stream,
-                         *params);
+  return chronos::launch(choice.kernel, grid, chronos::kThreads, choice.shared_bytes, stream, *params);
 }
 
 const char* chronos_group_attention_message(int result) {
@@ -71,7 +72,7 @@ const char* chronos_group_attention_message(int result) {
     case CHRONOS_OK: return "success";
     case CHRONOS_BAD_DTYPE: return "dtype is none of float32, float16, bfloat16";
     case CHRONOS_BAD_HEAD_DIM: return "head_dim is not a multiple of 8 between 8 and 128";
-    case CHRONOS_BAD_SHAPE: return "rows, tokens or heads is negative, or their product is too large for one launch";
+    case CHRONOS_BAD_SHAPE: return "rows, tokens or heads is negative, rows are over 4194240, or tokens over 65535";
     case CHRONOS_NULL_POINTER: return "a pointer is null";
     default: return chronos::runtime_message(result);
   }

@@ -35,7 +35,7 @@ enum ChronosResult {
   CHRONOS_OK = 0,
   CHRONOS_BAD_DTYPE = -1,    /* not one of ChronosDtype */
   CHRONOS_BAD_HEAD_DIM = -2, /* not a multiple of 8 in 8..128 */
-  CHRONOS_BAD_SHAPE = -3,    /* a negative size, or more blocks than a grid holds */
+  CHRONOS_BAD_SHAPE = -3,    /* a negative size, rows > 4194240, or tokens > 65535 */
   CHRONOS_NULL_POINTER = -4
 };
 

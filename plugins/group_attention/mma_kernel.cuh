@@ -11,8 +11,7 @@ namespace chronos {
 
 constexpr int kMmaKeysPerTile = 128;
 constexpr int kMmaKeysPerStep = 32;
-constexpr int kMmaSteps = kMmaKeysPerTile / kMmaKeysPerStep;
-constexpr int kMmaSharedBytes = 2 * kMmaKeysPerTile * kHeadDim * 2;  // keys, values
+constexpr int kMmaSharedBytes = 16 * (2 * kMmaKeysPerTile * kPitch<Float16> + kWarps);  // keys, values, alive
 
 // What a lane knows of its two rows.
 struct MmaRows {
@@ -24,7 +23,6 @@ struct MmaRows {
 
 // Which dimension sits where in the sum over 64 does not matter, so long as queries and keys agree: a lane takes 8
 // numbers that are neighbours in memory as the 2 + 2 + 2 + 2 that two operands want.
-template <class Element>
 __device__ __forceinline__ void load_queries(MmaRows& rows, const Params& p, const Place& place, int first,
                                              int lane) {
   const int part = lane % 4;
@@ -45,41 +43,45 @@ __device__ __forceinline__ void load_queries(MmaRows& rows, const Params& p, con
   }
 }
 
-// score[n][2 r + e]: row r and key first_key + 8 n + 2 part + e.
+// Which key of eight is column `column` of an operand. Two neighbouring lanes quads then read rows four apart, which
+// are in different banks.
+__device__ __forceinline__ int key_of_column(int column) { return column / 2 + column % 2 * 4; }
+
+// score[n][2 r + e]: row r and key 8 n + key_of_column(2 part + e) of the step.
 template <class Element>
-__device__ __forceinline__ void score_keys(float (&score)[4][4], const MmaRows& rows, const uint4* keys,
-                                           int first_key, int lane) {
+__device__ __forceinline__ void score_keys(float (&score)[4][4], const MmaRows& rows, const uint4* keys, int lane) {
+  const uint4* mine = keys + key_of_column(lane / 4) * kPitch<Element> + lane % 4;
 #pragma unroll
   for (int n = 0; n < 4; n++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const int key = first_key + 8 * n + lane / 4;
-      const uint4 numbers = load_shared16(&keys[chunk_index<Element>(key, 4 * half + lane % 4)]);
+      const uint4 numbers = load_shared16(mine + 8 * n * kPitch<Element> + 4 * half);
       Element::mma(score[n], rows.query[2 * half], numbers.x, numbers.y);
       Element::mma(score[n], rows.query[2 * half + 1], numbers.z, numbers.w);
     }
   }
 }
 
-// Scores become weights; what was summed before is scaled to the new largest score.
+// Scores become weights; what was summed before is scaled to the new largest score. Bit i of allowed[r]: key i.
 __device__ __forceinline__ void weigh_keys(float (&score)[4][4], MmaRows& rows, const uint32_t (&allowed)[2],
                                            int lane) {
   float factor[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const uint32_t mine = allowed[r] >> (2 * (lane % 4));
+    const uint32_t mine = allowed[r] >> (lane % 4);
     float largest = -CHRONOS_INFINITY;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       float& s = score[i / 2][2 * r + i % 2];
-      if (!(mine >> (8 * (i / 2) + i % 2) & 1)) s = -CHRONOS_INFINITY;
+      if (!(mine & 1u << (8 * (i / 2) + 4 * (i % 2)))) s = -CHRONOS_INFINITY;
       largest = fmaxf(largest, s);
     }
     factor[r] = rows.softmax[r].raise(max_of_lanes<4>(largest));
+    const float reference = rows.softmax[r].reference();
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       float& s = score[i / 2][2 * r + i % 2];
-      s = rows.softmax[r].weigh(s);
+      s = rows.softmax[r].weigh(s, reference);
     }
   }
   if (__any_sync(kAllLanes, factor[0] != 1.0f || factor[1] != 1.0f)) {
@@ -91,19 +93,18 @@ __device__ __forceinline__ void weigh_keys(float (&score)[4][4], MmaRows& rows, 
 }
 
 template <class Element>
-__device__ __forceinline__ void add_values(MmaRows& rows, const float (&weight)[4][4], const uint4* values,
-                                           int first_key, int lane) {
+__device__ __forceinline__ void add_values(MmaRows& rows, const float (&weight)[4][4], const uint4* values, int lane) {
+  const uint4* mine = values + (lane % 16 / 8 * 8 + key_of_column(lane % 8)) * kPitch<Element> + lane / 16;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const float(&low)[4] = weight[2 * half];
     const float(&high)[4] = weight[2 * half + 1];
     const uint32_t weights[4] = {Element::pack(low[0], low[1]), Element::pack(low[2], low[3]),
                                  Element::pack(high[0], high[1]), Element::pack(high[2], high[3])};
-    const int key = first_key + 16 * half + lane % 16;
 #pragma unroll
     for (int n = 0; n < 8; n += 2) {
       uint32_t numbers[4];
-      load_tiles_transposed(numbers, &values[chunk_index<Element>(key, n + lane / 16)]);
+      load_tiles_transposed(numbers, mine + 16 * half * kPitch<Element> + n);
       Element::mma(rows.sum[n], weights, numbers[0], numbers[1]);
       Element::mma(rows.sum[n + 1], weights, numbers[2], numbers[3]);
     }
@@ -152,7 +153,7 @@ __device__ __forceinline__ bool normalize(float (&scale)[2], const MmaRows& rows
   bool broken = false;
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    scale[r] = 1.0f / sum_of_lanes<4>(rows.softmax[r].sum);
+    scale[r] = reciprocal(sum_of_lanes<4>(rows.softmax[r].sum));
     float total = 0.0f;
 #pragma unroll
     for (int n = 0; n < 8; n++) total += rows.sum[n][2 * r] + rows.sum[n][2 * r + 1];
@@ -161,50 +162,65 @@ __device__ __forceinline__ bool normalize(float (&scale)[2], const MmaRows& rows
   return __any_sync(kAllLanes, broken);
 }
 
+// One tile for one warp: only the steps that touch its own segments.
+template <class Element>
+__device__ __forceinline__ void attend_tile(MmaRows& rows, const uint4* keys, const uint4* values, const uint4* alive,
+                                            const Window& window, int tile, int lane) {
+#pragma unroll 1
+  for (int step = 0; step < kMmaKeysPerTile; step += kMmaKeysPerStep) {
+    const int first_key = tile + step;
+    if (first_key >= window.end || first_key + kMmaKeysPerStep <= window.begin) continue;
+    const uint32_t keys_alive = load_shared16(&alive[step / kMmaKeysPerStep]).x;
+    const uint32_t allowed[2] = {keys_alive & keys_in_segment(rows.row[0], first_key),
+                                 keys_alive & keys_in_segment(rows.row[1], first_key)};
+    float score[4][4] = {};
+    score_keys<Element>(score, rows, keys + step * kPitch<Element>, lane);
+    weigh_keys(score, rows, allowed, lane);
+    add_values<Element>(rows, score, values + step * kPitch<Element>, lane);
+  }
+}
+
 template <class Element>
 __global__ void __launch_bounds__(kThreads, 4) mma_kernel(const Params p) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
-  const Place place = place_of_block(p);
-  const int first = place.first_row + thread / 32 * kRowsPerWarp;
-  const Row row = read_row(p, first + lane % kRowsPerWarp, place.token);
-  const Window block_window = window_of_block(p, place, lane);
-  const Window warp_window = window_of_warp(window_of_row(row));
-  if (block_window.is_empty()) return finish_simple_rows<Element>(p, place, first, row, lane);
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  const Place place = place_of_block();
+  const int first = place.first_row + warp * kRowsPerWarp;
+  const BlockRows block = read_rows_of_block(p, place, warp, lane);
+  const Window window = block.window;
+  if (window.is_empty()) return finish_simple_rows<Element>(p, place, first, block.row, lane);
 
   uint4* keys = shared_chunks();
-  uint4* values = keys + kMmaKeysPerTile * kChunks<Element>;
+  uint4* values = keys + kMmaKeysPerTile * kPitch<Element>;
+  uint4* alive = values + kMmaKeysPerTile * kPitch<Element>;
+  const auto start_tile = [&](int tile) {
+    copy_tile_async<Element, kMmaKeysPerTile>(keys, p.key, p.key_stride, place, tile, window.end, thread);
+    copy_tile_async<Element, kMmaKeysPerTile>(values, p.value, p.value_stride, place, tile, window.end, thread);
+    static_assert(kMmaKeysPerTile == kThreads, "a thread looks at one key");
+    const uint32_t keys_alive = alive_keys(p, tile + 32 * warp, window.end, place.token, lane);
+    if (lane == 0) store_shared_word(&alive[warp], keys_alive);
+  };
+  start_tile(window.begin);
+  finish_simple_rows<Element>(p, place, first, block.row, lane);
   MmaRows rows = {};
-  rows.row[0] = row_of_lane(row, lane / 4);
-  rows.row[1] = row_of_lane(row, lane / 4 + 8);
+  rows.row[0] = row_of_lane(block.row, lane / 4);
+  rows.row[1] = row_of_lane(block.row, lane / 4 + 8);
+  load_queries(rows, p, place, first, lane);
+  const Window warp_window = window_of_warp(window_of_row(block.row));
 
 #pragma unroll 1
-  for (int tile = block_window.begin; tile < block_window.end; tile += kMmaKeysPerTile) {
-    if (tile != block_window.begin) __syncthreads();  // everyone is done with the last tile
-    copy_tile_async<Element, kMmaKeysPerTile>(keys, p.key, p.key_stride, place, tile, block_window.end, thread);
-    copy_tile_async<Element, kMmaKeysPerTile>(values, p.value, p.value_stride, place, tile, block_window.end, thread);
-    if (tile == block_window.begin) {  // while the copies run
-      load_queries<Element>(rows, p, place, first, lane);
-      finish_simple_rows<Element>(p, place, first, row, lane);
+  for (int tile = window.begin; tile < window.end; tile += kMmaKeysPerTile) {
+    if (tile != window.begin) {
+      __syncthreads();  // everyone is done with the last tile
+      start_tile(tile);
     }
     wait_for_copies();
     __syncthreads();
-#pragma unroll 1
-    for (int step = 0; step < kMmaSteps; step++) {
-      const int in_tile = step * kMmaKeysPerStep, first_key = tile + in_tile;
-      if (first_key >= warp_window.end || first_key + kMmaKeysPerStep <= warp_window.begin) continue;
-      const uint32_t alive = alive_keys(p, first_key, warp_window.end, place.token, lane);
-      const uint32_t allowed[2] = {alive & keys_in_segment(rows.row[0], first_key),
-                                   alive & keys_in_segment(rows.row[1], first_key)};
-      float score[4][4] = {};
-      score_keys<Element>(score, rows, keys, in_tile, lane);
-      weigh_keys(score, rows, allowed, lane);
-      add_values<Element>(rows, score, values, in_tile, lane);
-    }
+    attend_tile<Element>(rows, keys, values, alive, warp_window, tile, lane);
   }
 
   float scale[2];
   const bool broken = normalize(scale, rows);
-  if (broken) return answer_rows_again<Element>(p, place, first, row, lane);
+  if (broken) return answer_rows_again<Element>(p, place, first, block.row, lane);
   store_sums<Element>(p, place, first, rows, scale, lane);
 }
 

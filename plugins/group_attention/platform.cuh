@@ -84,11 +84,21 @@ struct BFloat16 {
   }
 };
 
+// One word of a chunk of its own: read it back with load_shared16().
+__device__ __forceinline__ void store_shared_word(uint4* shared, uint32_t word) { shared->x = word; }
+
 // e^x, 2 units in the last place; results under 1e-38 are 0.
 __device__ __forceinline__ float exponential(float x) {
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * 1.4426950408889634f));
   return power;
+}
+
+// 1 / x to one unit in the last place, for normal x.
+__device__ __forceinline__ float reciprocal(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
 }
 
 // The emulator counts these: on finite numbers the slow path must never be taken.
@@ -98,15 +108,16 @@ inline const char* runtime_message(int error) { return cudaGetErrorString(static
 
 using Kernel = void (*)(ChronosGroupAttentionParams);
 
-// Enqueue `blocks` blocks; the largest shared memory partition, so that as many blocks as possible fit.
-inline int launch(Kernel kernel, unsigned blocks, unsigned threads, size_t shared_bytes, cudaStream_t stream,
+// Enqueue a kernel, with the largest shared memory partition, so that as many blocks as possible fit.
+inline int launch(Kernel kernel, dim3 grid, unsigned threads, int shared_bytes, cudaStream_t stream,
                   ChronosGroupAttentionParams params) {
   const void* entry = reinterpret_cast<const void*>(kernel);
-  const cudaError_t prepared = cudaFuncSetAttribute(entry, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                                    cudaSharedmemCarveoutMaxShared);
-  if (prepared != cudaSuccess) return prepared;
+  cudaError_t error = cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (error == cudaSuccess)
+    error = cudaFuncSetAttribute(entry, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  if (error != cudaSuccess) return error;
   void* arguments[] = {&params};
-  return cudaLaunchKernel(entry, dim3(blocks), dim3(threads), arguments, shared_bytes, stream);
+  return cudaLaunchKernel(entry, grid, dim3(threads), arguments, shared_bytes, stream);
 }
 
 }  // namespace chronos

@@ -46,7 +46,7 @@ __device__ __forceinline__ void attend_row(const Params& p, const Row& row, int 
     for (int i = 0; i < kDimsPerLane; i++) score = fmaf(query[i], key[i], score);
     score = sum_of_lanes<32>(score);
     const float factor = softmax.raise(score);
-    const float weight = softmax.weigh(score);
+    const float weight = softmax.weigh(score, softmax.reference());
 #pragma unroll
     for (int i = 0; i < kDimsPerLane; i++) sum[i] = fmaf(weight, value[i], sum[i] * factor);
   }
@@ -70,7 +70,7 @@ __device__ __forceinline__ void answer_row(const Params& p, const Row& row, int 
 template <class Element>
 __global__ void __launch_bounds__(kThreads) row_kernel(const Params p) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const Place place = place_of_block(p);
+  const Place place = place_of_block();
 #pragma unroll 1
   for (int i = 0; i < kRowsPerWarp; i++) {
     const int index = place.first_row + warp * kRowsPerWarp + i;

@@ -18,13 +18,10 @@ struct Place {
   int first_row, token, head;
 };
 
-// Heads run fastest: they are neighbours in memory. Then rows: blocks that share a segment run together,
-// so the keys that both read come from the L2 cache. Tokens, which share nothing, come last.
-__device__ __forceinline__ Place place_of_block(const Params& p) {
-  const int tiles = (p.rows + kRowsPerBlock - 1) / kRowsPerBlock;
-  const int block = static_cast<int>(blockIdx.x);
-  const int tile = block / p.heads % tiles;
-  return {tile * kRowsPerBlock, block / p.heads / tiles, block % p.heads};
+// Blocks start in the order x, y, z. Heads come first: they are neighbours in memory. Then rows: blocks that share a
+// segment run together, so the keys that both read come from the L2 cache. Tokens, which share nothing, come last.
+__device__ __forceinline__ Place place_of_block() {
+  return {static_cast<int>(blockIdx.y) * kRowsPerBlock, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.x)};
 }
 
 template <class Storage>
@@ -67,6 +64,8 @@ __device__ __forceinline__ Row row_of_lane(const Row& row, int source) {
           static_cast<RowKind>(__shfl_sync(kAllLanes, static_cast<int>(row.kind), source))};
 }
 
+constexpr int kNoKey = 1 << 30;  // past every row, and far from overflow
+
 // Keys begin <= key < end; empty when nothing attends.
 struct Window {
   int begin, end;
@@ -74,7 +73,7 @@ struct Window {
 };
 
 __device__ __forceinline__ Window window_of_row(const Row& row) {
-  return row.kind == kAttends ? Window{row.begin, row.end} : Window{0x7fffffff, 0};
+  return row.kind == kAttends ? Window{row.begin, row.end} : Window{kNoKey, 0};
 }
 
 __device__ __forceinline__ Window join(const Window& a, const Window& b) {
@@ -86,12 +85,20 @@ __device__ __forceinline__ Window window_of_warp(const Window& window) {
   return {__reduce_min_sync(kAllLanes, window.begin), __reduce_max_sync(kAllLanes, window.end)};
 }
 
-// Every warp reads all rows of the block for itself, which needs no barrier.
-__device__ __forceinline__ Window window_of_block(const Params& p, const Place& place, int lane) {
+struct BlockRows {
+  Row row;        // of the warp's own rows, number lane % 16
+  Window window;  // of all rows of the block
+};
+
+// Every warp reads all rows of the block for itself, two a lane, which needs no barrier.
+__device__ __forceinline__ BlockRows read_rows_of_block(const Params& p, const Place& place, int warp, int lane) {
+  static_assert(kRowsPerBlock == 64 && kRowsPerWarp == 16, "a lane reads two rows");
   const Row low = read_row(p, place.first_row + lane, place.token);
   const Row high = read_row(p, place.first_row + 32 + lane, place.token);
-  static_assert(kRowsPerBlock == 64, "a lane reads two rows");
-  return window_of_warp(join(window_of_row(low), window_of_row(high)));
+  const Window window = window_of_warp(join(window_of_row(low), window_of_row(high)));
+  const bool is_low = warp < 2;
+  const Row half = {is_low ? low.begin : high.begin, is_low ? low.end : high.end, is_low ? low.kind : high.kind};
+  return {row_of_lane(half, warp % 2 * kRowsPerWarp + lane % kRowsPerWarp), window};
 }
 
 // Bit i of the result: key first + i is alive and before `end`.

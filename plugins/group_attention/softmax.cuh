@@ -19,9 +19,11 @@ struct RunningSoftmax {
     return factor;
   }
 
-  // The weight of a key; 0 for a masked one, whose score is -infinity.
-  __device__ __forceinline__ float weigh(float score) {
-    const float weight = score == -CHRONOS_INFINITY ? 0.0f : exponential(score - largest);
+  // What to subtract from a score: while all keys are masked, whose scores are -infinity, any number will do.
+  __device__ __forceinline__ float reference() const { return largest == -CHRONOS_INFINITY ? 0.0f : largest; }
+
+  __device__ __forceinline__ float weigh(float score, float reference) {
+    const float weight = exponential(score - reference);
     sum += weight;
     return weight;
   }

@@ -25,13 +25,13 @@ struct ThreadIndex {
     operator unsigned() const { return static_cast<unsigned>(emulator::block.current); }
   } x;
 };
-struct BlockIndex {
-  struct {
-    operator unsigned() const { return emulator::block.index; }
-  } x;
-};
 static const ThreadIndex threadIdx;
-static const BlockIndex blockIdx;
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x, unsigned y, unsigned z) : x(x), y(y), z(z) {}
+};
+inline dim3 blockIdx(0, 0, 0);
 
 inline void __syncthreads() { emulator::wait_for_block(); }
 
@@ -103,6 +103,9 @@ inline void load_tiles_transposed(uint32_t (&tiles)[4], const uint4* row) {
   }
 }
 
+inline void store_shared_word(uint4* shared, uint32_t word) { emulator::shared_memory.write(shared, word); }
+
+inline float reciprocal(float x) { return 1.0f / x; }
 inline float exponential(float x) { return std::exp(x); }
 
 struct Float32 {
@@ -172,10 +175,11 @@ inline const char* runtime_message(int) { return "unknown error"; }
 
 using Kernel = void (*)(ChronosGroupAttentionParams);
 
-inline int launch(Kernel kernel, unsigned blocks, unsigned threads, size_t shared_bytes, CUstream_st*,
+inline int launch(Kernel kernel, dim3 grid, unsigned threads, int shared_bytes, CUstream_st*,
                   ChronosGroupAttentionParams params) {
-  std::mt19937 random(blocks);
-  for (unsigned index = 0; index < blocks; index++) {
+  std::mt19937 random(grid.y);
+  for (unsigned index = 0; index < grid.x * grid.y * grid.z; index++) {
+    blockIdx = dim3(index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y);
     emulator::shared_memory.reset(shared_bytes, threads);
     emulator::run_block(index, threads, random, [=] { kernel(params); });
   }

@@ -60,11 +60,15 @@ struct SharedMemory {
     return history[index];
   }
 
-  void start_copy(Chunk* to, const void* from, bool valid) {
-    ChunkHistory& chunk = history_of(to);
+  static void check_free(const ChunkHistory& chunk) {
     if (chunk.in_flight || chunk.read.by_other(block.current, block.epoch) ||
         chunk.write.by_other(block.current, block.epoch))
       fail("race: a chunk still in use is overwritten", block.index, block.current);
+  }
+
+  void start_copy(Chunk* to, const void* from, bool valid) {
+    ChunkHistory& chunk = history_of(to);
+    check_free(chunk);
     chunk.in_flight = true;
     pending[block.current].push_back({to, from, valid});
   }
@@ -78,6 +82,13 @@ struct SharedMemory {
       chunk.write.add(block.current, block.epoch);
     }
     pending[block.current].clear();
+  }
+
+  void write(Chunk* to, uint32_t word) {
+    ChunkHistory& chunk = history_of(to);
+    check_free(chunk);
+    chunk.write.add(block.current, block.epoch);
+    to->x = word;
   }
 
   Chunk read(const Chunk* from) {
