@@ -1,0 +1,67 @@
+"""The README.md inside an artifact, written from its manifest and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chronos_export.manifest import Manifest
+
+
+def write_card(folder: Path, manifest: Manifest) -> None:
+    """Write README.md for the artifact in `folder`."""
+    (folder / "README.md").write_text("\n".join(_lines(manifest)) + "\n")
+
+
+def _lines(manifest: Manifest) -> list[str]:
+    checkpoint = manifest.checkpoint
+    revision = f" at revision `{checkpoint['revision']}`" if checkpoint.get("revision") else ""
+    made_by = ", ".join(f"{package} {number}" for package, number in manifest.created_by.items())
+    profiles = ", ".join(str(rows) for rows in manifest.profiles) or "none"
+    return [
+        f"# {checkpoint.get('source')}, exported",
+        "",
+        f"Chronos-2 from `{checkpoint.get('source')}`{revision}, licence {checkpoint.get('licence')}, "
+        f"in {manifest.dtype}. Model digest `{checkpoint.get('digest')}`.",
+        "",
+        "```python",
+        "from chronos_export import load",
+        "",
+        'pipeline = load(".")  # this folder; a Chronos2Pipeline',
+        "```",
+        "",
+        "Check the files and prove the forecasts again, on this machine: `chronos-export validate .`",
+        "",
+        "## What was proven",
+        "",
+        *_section(manifest.validation),
+        "## What it is",
+        "",
+        f"- row counts with an engine of their own: {profiles}",
+        f"- engines: {', '.join(str(engine.get('file')) for engine in manifest.engines) or 'none'}",
+        f"- made by {made_by}",
+        "- the sha256 of every file is in `manifest.json`",
+    ]
+
+
+def _section(content: dict[str, Any]) -> list[str]:
+    """Values as a list, lists of objects as tables, lists of strings as commands."""
+    plain = {name: value for name, value in content.items() if not isinstance(value, list | dict)}
+    lines = [f"- {name}: {_cell(value)}" for name, value in plain.items()]
+    lines += [""] if lines else []
+    for name, value in content.items():
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            lines += [f"### {name}", "", *_table(value), ""]
+        elif isinstance(value, list) and value:
+            lines += [f"### {name}", "", "```sh", *(str(item) for item in value), "```", ""]
+    return lines or ["Nothing: this artifact was published without validation.", ""]
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    columns = list(rows[0])
+    body = [[_cell(row.get(column)) for column in columns] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *body)]
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("|", "\\|")
