@@ -42,7 +42,7 @@ class AccuracyError(ChronosExportError):
     exit_code = 1
 
 
-class UsageError(ChronosExportError):
+class UsageError(ChronosExportError, ValueError):
     """An argument or an input cannot be used."""
 
     exit_code = 2

@@ -1,0 +1,128 @@
+"""An artifact as a `Chronos2Pipeline`: upstream's own class over our model object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from chronos import Chronos2Pipeline
+from chronos.chronos2.config import Chronos2ForecastingConfig
+from torch import Tensor
+
+from chronos_export.errors import UsageError
+from chronos_export.plan import Limits, observed_length, plan
+from chronos_export.session import Session
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What upstream's pipeline reads from a model's answer.
+
+    Attributes:
+        quantile_preds: float32 [rows, quantiles, output patches * patch].
+    """
+
+    quantile_preds: Tensor
+
+
+class SessionModel:
+    """What upstream's pipeline needs of a model, answered by a session.
+
+    Args:
+        session: The backend.
+        chronos_config: The checkpoint's `chronos_config`.
+        limits: How large one call of the session may be.
+    """
+
+    def __init__(self, session: Session, chronos_config: dict[str, Any], limits: Limits) -> None:
+        self.session, self.limits = session, limits
+        self.chronos_config = Chronos2ForecastingConfig(**chronos_config)
+        self.device = torch.device("cpu")
+
+    def __call__(
+        self,
+        context: Tensor,
+        group_ids: Tensor | None = None,
+        num_output_patches: int = 1,
+        future_covariates: Tensor | None = None,
+    ) -> Forecast:
+        """Forecast as upstream's `Chronos2Model.forward` does, for any number of rows.
+
+        Args:
+            context: float [rows, context_length], NaN = missing.
+            group_ids: integer [rows]; every row is a group of its own if None.
+            num_output_patches: Patches to forecast.
+            future_covariates: float [rows, at most that many steps], NaN = unknown.
+
+        Raises:
+            UsageError: If the shapes or types do not fit together.
+        """
+        rows = _check_context(context)
+        group_ids = _check_group_ids(group_ids, rows)
+        future = self._future(future_covariates, rows, num_output_patches)
+        context = context.to("cpu", torch.float32)[:, -self.chronos_config.context_length :]
+        lengths = observed_length(torch.isnan(context).numpy())
+        patch = self.chronos_config.output_patch_size
+        calls = plan(group_ids.numpy(), lengths, future.shape[1], patch, self.limits)
+        out = torch.empty(rows, len(self.chronos_config.quantiles), future.shape[1])
+        for call in calls:
+            index = torch.from_numpy(call.rows)
+            piece = context[index, -call.context_length :]
+            if call.univariate:
+                out[index] = self.session.run_univariate(piece, future[index])
+            else:
+                out[index] = self.session.run(piece, group_ids[index], future[index])
+        return Forecast(out)
+
+    def encode(self, *_: Any, **__: Any) -> Any:
+        """Embeddings need the hidden states, which the exported graph does not give."""
+        raise UsageError(
+            "an exported model answers forecasts only, not embeddings",
+            allowed="predict, predict_quantiles, predict_df",
+            fix="chronos_export.accelerate(Chronos2Pipeline.from_pretrained(...)).embed(...)",
+        )
+
+    def _future(self, covariates: Tensor | None, rows: int, num_output_patches: int) -> Tensor:
+        steps = num_output_patches * self.chronos_config.output_patch_size
+        future = torch.full((rows, steps), torch.nan)
+        if covariates is None:
+            return future
+        if covariates.ndim != 2 or len(covariates) != rows or covariates.shape[1] > steps:
+            raise UsageError(
+                f"future_covariates has shape {list(covariates.shape)}",
+                allowed=f"[{rows}, at most {steps}] for {num_output_patches} output patches",
+            )
+        future[:, : covariates.shape[1]] = covariates
+        return future
+
+
+def as_pipeline(session: Session, chronos_config: dict[str, Any], limits: Limits) -> Chronos2Pipeline:
+    """A `Chronos2Pipeline` whose forward passes a session answers.
+
+    Args:
+        session: The backend.
+        chronos_config: The checkpoint's `chronos_config`.
+        limits: How large one call of the session may be.
+    """
+    return Chronos2Pipeline(model=SessionModel(session, chronos_config, limits))
+
+
+def _check_context(context: Tensor) -> int:
+    if context.ndim != 2 or 0 in context.shape or not context.is_floating_point():
+        raise UsageError(
+            f"context has shape {list(context.shape)} and type {context.dtype}",
+            allowed="floating point [rows, context_length], at least one row of at least one step",
+        )
+    return len(context)
+
+
+def _check_group_ids(group_ids: Tensor | None, rows: int) -> Tensor:
+    if group_ids is None:
+        return torch.arange(rows)
+    if group_ids.shape != (rows,) or group_ids.is_floating_point() or group_ids.is_complex():
+        raise UsageError(
+            f"group_ids has shape {list(group_ids.shape)} and type {group_ids.dtype}",
+            allowed=f"integers of shape [{rows}], one for each row of context",
+        )
+    return group_ids.to("cpu", torch.int64)

@@ -1,0 +1,299 @@
+"""The proof: an exported model against the untouched upstream model, case by case.
+
+Polygraphy's Comparator runs every case over the reference and the candidates. An error is the difference of a
+forecast divided by the scale of its row, so that it means the same at 1e-6 and at 1e9. What is allowed is ten
+times what upstream's own float32 forecast of that row is away from the same computation in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from chronos.chronos2 import Chronos2Model
+from numpy.typing import NDArray
+from polygraphy.backend.base import BaseRunner
+from polygraphy.common import TensorMetadata
+from polygraphy.comparator import Comparator, RunResults
+from polygraphy.json import save_json
+from polygraphy.logger import G_LOGGER
+from torch import Tensor
+
+from chronos_export.cases import Case
+from chronos_export.progress import Report, ignore, stage
+from chronos_export.session import Session
+
+NOISE_FACTOR = 10.0
+REFERENCE = "upstream"
+INPUTS, OUTPUT = ("context", "group_ids", "future_covariates"), "quantile_preds"
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """How one candidate answered one case.
+
+    Attributes:
+        case: Name of the case.
+        runner: Name of the candidate.
+        error: Largest scale-free error over all rows, quantiles and steps.
+        error_by_quantile: The same for each quantile.
+        noise: Upstream's own largest float32 error on the case.
+        worst_of_limit: Largest error in units of what its row allows; above 1 is a failure.
+        problem: "" or why the case fails.
+    """
+
+    case: str
+    runner: str
+    error: float
+    error_by_quantile: tuple[float, ...]
+    noise: float
+    worst_of_limit: float
+    problem: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All results; passed when none has a problem."""
+
+    results: tuple[CaseResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.results) and not self.failures
+
+    @property
+    def failures(self) -> tuple[CaseResult, ...]:
+        return tuple(result for result in self.results if result.problem)
+
+    def summary(self) -> dict[str, Any]:
+        """What the manifest records: counts, and the worst result of each runner."""
+        worst = {}
+        for result in sorted(self.results, key=lambda r: r.worst_of_limit):
+            worst[result.runner] = asdict(result)
+        return {
+            "passed": self.passed,
+            "cases": len({result.case for result in self.results}),
+            "results": len(self.results),
+            "worst": worst,
+            "failures": [asdict(result) for result in self.failures],
+        }
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What upstream answers to a case, and how exactly.
+
+    Attributes:
+        case: The case.
+        forecast: float32 [rows, quantiles, steps], upstream's answer.
+        scale: float64 [rows, 1, 1], what errors of each row are divided by.
+        noise: float64 [rows], upstream's own scale-free float32 error.
+        limit: float64 [rows], the error allowed.
+    """
+
+    case: Case
+    forecast: Floats
+    scale: Floats
+    noise: Floats
+    limit: Floats
+
+
+def validate(
+    reference: Chronos2Model,
+    candidates: dict[str, Session],
+    cases: Sequence[Case],
+    report: Report = ignore,
+    folder: Path | None = None,
+) -> Verdict:
+    """Compare candidates with upstream on every case.
+
+    Args:
+        reference: The unmodified upstream model, float32, in eval mode, loaded apart from the candidates.
+        candidates: Name to session; `<name>/univariate` is reported apart.
+        cases: The inputs.
+        report: Told after every runner.
+        folder: Where to leave the inputs and upstream's answers in Polygraphy's format, or None.
+    """
+    exact = in_float64(reference)
+    lone = [case for case in cases if case.is_univariate]
+    results: list[CaseResult] = []
+    with stage("validate", report) as progress, _quiet_polygraphy():
+        answers = _run(UpstreamRunner(reference), cases)
+        progress.step(0.4, REFERENCE)
+        truths = {case.name: _truth(exact, case, out) for case, out in zip(cases, answers, strict=True)}
+        progress.step(0.6, f"{REFERENCE} in float64")
+        for number, (name, session) in enumerate(candidates.items()):
+            for runner, chosen in (
+                (SessionRunner(session, name), cases),
+                (SessionRunner(session, f"{name}/univariate", univariate=True), lone),
+            ):
+                for case, out in zip(chosen, _run(runner, chosen), strict=True):
+                    results.append(_judge(truths[case.name], runner.name, out))
+                progress.step(0.6 + 0.4 * (number + 1) / len(candidates), runner.name)
+        if folder is not None:
+            _write(folder, cases, answers)
+    return Verdict(tuple(results))
+
+
+def in_float64(model: Chronos2Model) -> Chronos2Model:
+    """A copy of an upstream model that computes everything in float64, its normalization too."""
+    exact = copy.deepcopy(model).double()
+    norm = _Float64Norm()
+    norm.eps, norm.use_arcsinh = model.instance_norm.eps, model.instance_norm.use_arcsinh
+    exact.instance_norm = norm
+    return exact
+
+
+class _Float64Norm(torch.nn.Module):
+    """Upstream's InstanceNorm without its cast to float32."""
+
+    eps: float
+    use_arcsinh: bool
+
+    def forward(self, x: Tensor, loc_scale: tuple[Tensor, Tensor] | None = None) -> Any:
+        x = x.double()
+        if loc_scale is None:
+            loc = x.nanmean(-1, keepdim=True).nan_to_num(0.0)
+            scale = (x - loc).square().nanmean(-1, keepdim=True).sqrt().nan_to_num(1.0)
+            loc_scale = loc, torch.where(scale == 0, self.eps, scale)
+        loc, scale = loc_scale
+        x = (x - loc) / scale
+        return (x.asinh() if self.use_arcsinh else x), loc_scale
+
+    def inverse(self, x: Tensor, loc_scale: tuple[Tensor, Tensor]) -> Tensor:
+        loc, scale = loc_scale
+        return (x.sinh() if self.use_arcsinh else x) * scale + loc
+
+
+@torch.no_grad()
+def _upstream(model: Chronos2Model, case: Case, dtype: torch.dtype) -> Tensor:
+    """Upstream's forward, fed as upstream's pipeline feeds it: covariates in whole patches."""
+    patch = model.chronos_config.output_patch_size
+    future = torch.from_numpy(case.future_covariates).to(dtype)
+    patches = -(-future.shape[1] // patch)
+    padding = torch.full((len(future), patches * patch - future.shape[1]), torch.nan, dtype=dtype)
+    out: Tensor = model(
+        context=torch.from_numpy(case.context).to(dtype),
+        group_ids=torch.from_numpy(case.group_ids),
+        future_covariates=torch.cat([future, padding], dim=1),
+        num_output_patches=patches,
+    ).quantile_preds
+    return out
+
+
+def _truth(exact: Chronos2Model, case: Case, forecast: Floats) -> Truth:
+    exact_forecast = _upstream(exact, case, torch.float64).numpy()
+    context = torch.from_numpy(case.context)[:, -exact.chronos_config.context_length :]
+    _, (_, scale) = exact.instance_norm(context)
+    scale = scale[..., None].numpy()
+    noise = (np.abs(forecast - exact_forecast) / scale).max(axis=(1, 2))
+    rounding = (np.finfo(np.float32).eps * np.abs(exact_forecast) / scale).max(axis=(1, 2))
+    return Truth(case, forecast, scale, noise, NOISE_FACTOR * np.maximum(noise, rounding))
+
+
+def _judge(truth: Truth, runner: str, forecast: Floats) -> CaseResult:
+    finite = bool(np.isfinite(forecast).all()) and forecast.shape == truth.forecast.shape
+    if not finite:
+        blank = (float("inf"),) * truth.forecast.shape[1]
+        problem = "NaN or Inf, or a wrong shape"
+        return CaseResult(truth.case.name, runner, float("inf"), blank, float("nan"), float("inf"), problem)
+    error = np.abs(forecast.astype(np.float64) - truth.forecast) / truth.scale
+    worst = float((error.max(axis=(1, 2)) / truth.limit).max())
+    crossing = _crossing(forecast, truth.scale) - _crossing(truth.forecast, truth.scale)
+    problem = ""
+    if worst > 1:
+        problem = f"error {worst:.3g} times what its row allows"
+    elif (crossing > 2 * truth.limit).any():
+        problem = f"a new quantile crossing of {crossing.max():.3g} of the scale"
+    return CaseResult(
+        case=truth.case.name,
+        runner=runner,
+        error=float(error.max()),
+        error_by_quantile=tuple(float(e) for e in error.max(axis=(0, 2))),
+        noise=float(truth.noise.max()),
+        worst_of_limit=worst,
+        problem=problem,
+    )
+
+
+def _crossing(forecast: Floats, scale: Floats) -> Floats:
+    """How far, at worst, a lower quantile of each row lies above the next one."""
+    falls = -np.diff(forecast.astype(np.float64), axis=1) / scale
+    return np.maximum(falls, 0).max(axis=(1, 2), initial=0.0)
+
+
+class _Runner(BaseRunner):  # type: ignore[misc]
+    """A runner of the graph contract; subclasses say how it forecasts."""
+
+    def forecast(self, feed: dict[str, Any]) -> Floats:
+        raise NotImplementedError
+
+    def infer_impl(self, feed_dict: dict[str, Any]) -> dict[str, Any]:
+        begin = perf_counter()
+        out = self.forecast(feed_dict)
+        self.inference_time = perf_counter() - begin
+        return {OUTPUT: out}
+
+    def get_input_metadata_impl(self) -> TensorMetadata:
+        return (
+            TensorMetadata()
+            .add("context", np.float32, (None, None))
+            .add("group_ids", np.int64, (None,))
+            .add("future_covariates", np.float32, (None, None))
+        )
+
+
+class UpstreamRunner(_Runner):
+    """Polygraphy runner of the untouched upstream model."""
+
+    def __init__(self, model: Chronos2Model) -> None:
+        super().__init__(name=REFERENCE)
+        self.model = model
+
+    def forecast(self, feed: dict[str, Any]) -> Floats:
+        return _upstream(self.model, Case("", **feed), torch.float32).numpy()
+
+
+class SessionRunner(_Runner):
+    """Polygraphy runner of one of our sessions, on its general or its univariate graph."""
+
+    def __init__(self, session: Session, name: str, univariate: bool = False) -> None:
+        super().__init__(name=name)
+        self.session, self.univariate = session, univariate
+
+    def forecast(self, feed: dict[str, Any]) -> Floats:
+        context, group_ids, future = (torch.from_numpy(feed[name]) for name in INPUTS)
+        if self.univariate:
+            return self.session.run_univariate(context, future).numpy()
+        return self.session.run(context, group_ids, future).numpy()
+
+
+def _run(runner: BaseRunner, cases: Iterable[Case]) -> list[Floats]:
+    feeds = [case.feed for case in cases]
+    if not feeds:
+        return []
+    results = Comparator.run([runner], data_loader=feeds)
+    return [np.asarray(iteration[OUTPUT]) for iteration in results[runner.name]]
+
+
+def _write(folder: Path, cases: Sequence[Case], answers: Sequence[Floats]) -> None:
+    save_json([case.feed for case in cases], str(folder / "inputs.json"))
+    golden = RunResults()
+    golden.add([{OUTPUT: answer} for answer in answers], runner_name=REFERENCE)
+    golden.save(str(folder / "golden.json"))
+    names = "\n".join(f"{number}\t{case.name}" for number, case in enumerate(cases))
+    (folder / "cases.tsv").write_text(names + "\n")
+
+
+@contextmanager
+def _quiet_polygraphy() -> Iterator[None]:
+    with G_LOGGER.verbosity(G_LOGGER.ERROR):
+        yield
