@@ -26,6 +26,7 @@ from chronos_export.trt_libraries import device_capability, require_installed
 from chronos_export.trt_plugin import NAME, NAMESPACE
 
 RTX_COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
+WORKER = [sys.executable, "-m", "chronos_export.engine_worker"]
 INPUTS = ("context", "group_ids", "future_covariates")
 
 
@@ -223,7 +224,7 @@ def _run(job: Job, running: Stage) -> dict[str, Any]:
     """Drive the worker to its end; it does not outlive this call, whatever ends it."""
     with tempfile.TemporaryFile("w+") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "chronos_export.engine_worker"],
+            WORKER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

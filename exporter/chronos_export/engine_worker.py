@@ -100,12 +100,13 @@ def build(job: Job, say: Say) -> dict[str, Any]:
     config.progress_monitor = _monitor(trt, say)
     cache = _Cache(trt, config, job, say)
     plan = builder.build_serialized_network(network, config)
+    if problems := trt_plugin.problems_of(plugin):
+        raise BuildError("; ".join(problems))
     if plan is None:
         raise BuildError(f"{job.target} could not build the engine: {logger.errors()}")
     with Path(job.plan).open("wb") as file:
         file.write(memoryview(plan))
     cache.save()
-    del plugin  # Registered until here.
     return {
         "tensorrt_version": str(trt.__version__),
         "compute_capabilities": capabilities,

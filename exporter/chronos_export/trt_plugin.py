@@ -71,9 +71,19 @@ def _versions_found(registry: Any) -> str:
     return f"found version {', '.join(versions)}" if versions else "it registers nothing of that name"
 
 
+def problems_of(registered: object) -> list[str]:
+    """What the twin found wrong with the shapes of a network; see `make_creator`."""
+    return list(getattr(registered, "problems", ()))
+
+
 def make_creator(trt: Any) -> Any:
-    """The plugin creator in Python; each TensorRT package brings base classes of its own."""
+    """The plugin creator in Python; each TensorRT package brings base classes of its own.
+
+    An exception in one of these methods corrupts TensorRT-RTX's heap, so shapes that do not fit are noted in
+    the creator's `problems`, and whoever builds the engine must look there.
+    """
     floating = (trt.float32, trt.float16, trt.bfloat16)
+    problems: dict[str, None] = {}  # TensorRT asks many times.
 
     class GroupAttention(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):  # type: ignore[misc]
         def __init__(self, num_heads: int) -> None:
@@ -111,10 +121,14 @@ def make_creator(trt: Any) -> Any:
             return tensor.type in wanted.get(position, (tensors[_QUERY].desc.type,))
 
         def configure_plugin(self, inputs: list[Any], outputs: list[Any]) -> None:
-            check_shapes([tuple(x.desc.dims) for x in (*inputs, *outputs)], self.num_heads)
+            self._check([x.desc for x in (*inputs, *outputs)])
 
         def on_shape_change(self, inputs: list[Any], outputs: list[Any]) -> None:
-            check_shapes([tuple(x.dims) for x in (*inputs, *outputs)], self.num_heads)
+            self._check([*inputs, *outputs])
+
+        def _check(self, tensors: list[Any]) -> None:
+            if problem := misfit([tuple(tensor.dims) for tensor in tensors], self.num_heads):
+                problems[problem] = None
 
         def enqueue(self, *_: Any) -> None:
             raise RuntimeError(f"the twin of {NAME} only builds engines; load {LIBRARY_NAME} to run them")
@@ -124,6 +138,7 @@ def make_creator(trt: Any) -> Any:
             super().__init__()
             self.name, self.plugin_version, self.plugin_namespace = NAME, VERSION, NAMESPACE
             self.field_names = _fields(trt, [])
+            self.problems = problems
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> GroupAttention | None:
             heads = [int(field.data[0]) for field in fields if field.name == "num_heads"]
@@ -137,28 +152,26 @@ def _fields(trt: Any, num_heads: list[int]) -> Any:
     return trt.PluginFieldCollection([trt.PluginField("num_heads", data, trt.PluginFieldType.INT32)])
 
 
-def check_shapes(shapes: list[tuple[int, ...]], num_heads: int) -> None:
-    """Hold six inputs and one output to the operator's shapes; -1 is an extent not known yet.
+def misfit(shapes: list[tuple[int, ...]], num_heads: int) -> str:
+    """Why six inputs and one output do not have the operator's shapes, or "" if they do.
 
     Args:
         shapes: query, key, value [rows, tokens, heads * dim], segment_begin, segment_end [rows], key_mask
-            [rows, tokens], output like query.
+            [rows, tokens], output like query; -1 is an extent not known yet.
         num_heads: Heads in the last dimension.
-
-    Raises:
-        ValueError: They do not fit; says which does not.
     """
     query = shapes[_QUERY]
     if len(query) != 3:
-        raise ValueError(f"query of {NAME} has {len(query)} dimensions, not 3")
+        return f"the query of {NAME} has {len(query)} dimensions, not 3"
     rows, tokens, width = query[:1], query[:2], query[2]
     for index, wanted in enumerate((query, query, query, rows, rows, tokens, query)):
         shape = shapes[index]
         if len(shape) != len(wanted) or not all(map(_agree, shape, wanted)):
-            raise ValueError(f"tensor {index} of {NAME} is {shape}, not {wanted}")
+            return f"tensor {index} of {NAME} is {shape}, not {wanted}"
     head_dim, rest = divmod(width, num_heads)
     if width != -1 and (rest or head_dim % 8 or not 0 < head_dim <= _MAX_HEAD_DIM):
-        raise ValueError(f"{NAME} takes heads of 8, 16 .. {_MAX_HEAD_DIM}, not {num_heads} in width {width}")
+        return f"{NAME} takes heads of 8, 16 .. {_MAX_HEAD_DIM}, not {num_heads} heads in a width of {width}"
+    return ""
 
 
 def _agree(a: int, b: int) -> bool:
