@@ -18,7 +18,7 @@ constexpr int kSeats = 8;
 constexpr int kTurns = kFmaKeysPerStep / kSeats;  // keys a lane takes in a step
 
 struct FmaRows {
-  Row row[kTeamRows];
+  Window window[kTeamRows];
   RunningSoftmax softmax[kTeamRows];
   float sum[kTeamRows][8];
 };
@@ -28,18 +28,18 @@ __device__ __forceinline__ float4 load_shared_floats(const uint4* shared) {
   return {__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z), __uint_as_float(bits.w)};
 }
 
-// score[r][turn]: team row r and key 8 turn + seat of the step. Only the first `turns` turns are needed.
+// score[r][turn]: team row r and key 8 turn + seat of the step.
+template <int kUsedTurns>
 __device__ __forceinline__ void score_keys(float (&score)[kTeamRows][kTurns], const uint4* queries, const uint4* keys,
-                                           int turns, int seat) {
+                                           int seat) {
   const uint4* mine = keys + seat * kPitch<Float32>;
-#pragma unroll 4
+#pragma unroll 1
   for (int chunk = 0; chunk < kChunks<Float32>; chunk++) {
     float4 query[kTeamRows];
 #pragma unroll
     for (int r = 0; r < kTeamRows; r++) query[r] = load_shared_floats(queries + r * kPitch<Float32> + chunk);
 #pragma unroll
-    for (int turn = 0; turn < kTurns; turn++) {
-      if (turn >= turns) break;
+    for (int turn = 0; turn < kUsedTurns; turn++) {
       const float4 key = load_shared_floats(mine + kSeats * turn * kPitch<Float32> + chunk);
 #pragma unroll
       for (int r = 0; r < kTeamRows; r++) {
@@ -53,12 +53,23 @@ __device__ __forceinline__ void score_keys(float (&score)[kTeamRows][kTurns], co
   }
 }
 
+__device__ __forceinline__ void score_keys(float (&score)[kTeamRows][kTurns], const uint4* queries, const uint4* keys,
+                                           int turns, int seat) {
+  static_assert(kTurns == 4, "one case each");
+  switch (turns) {
+    case 1: return score_keys<1>(score, queries, keys, seat);
+    case 2: return score_keys<2>(score, queries, keys, seat);
+    case 3: return score_keys<3>(score, queries, keys, seat);
+    default: return score_keys<4>(score, queries, keys, seat);
+  }
+}
+
 // Scores become weights; what was summed before is scaled to the new largest score. Bit i of `keys`: key i of the step.
 __device__ __forceinline__ void weigh_keys(float (&score)[kTeamRows][kTurns], FmaRows& rows, uint32_t keys,
                                            int first_key, int seat) {
 #pragma unroll
   for (int r = 0; r < kTeamRows; r++) {
-    const uint32_t mine = (keys & keys_in_segment(rows.row[r], first_key)) >> seat;
+    const uint32_t mine = (keys & keys_in_window(rows.window[r], first_key)) >> seat;
     float largest = -CHRONOS_INFINITY;
 #pragma unroll
     for (int turn = 0; turn < kTurns; turn++) {
@@ -75,8 +86,7 @@ __device__ __forceinline__ void weigh_keys(float (&score)[kTeamRows][kTurns], Fm
 }
 
 __device__ __forceinline__ void add_values(FmaRows& rows, const float (&weight)[kTeamRows][kTurns],
-                                           const uint4* values, int turns, int lane) {
-  const int seat = lane % kSeats, team = lane - seat;
+                                           const uint4* values, int turns, int seat) {
 #pragma unroll
   for (int turn = 0; turn < kTurns; turn++) {
     if (turn >= turns) break;
@@ -87,7 +97,7 @@ __device__ __forceinline__ void add_values(FmaRows& rows, const float (&weight)[
       const float value[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
       for (int r = 0; r < kTeamRows; r++) {
-        const float w = __shfl_sync(kAllLanes, weight[r][turn], team + other);
+        const float w = __shfl_sync(kAllLanes, weight[r][turn], other, kSeats);
 #pragma unroll
         for (int d = 0; d < 8; d++) rows.sum[r][d] = fmaf(w, value[d], rows.sum[r][d]);
       }
@@ -111,7 +121,7 @@ __device__ __forceinline__ void attend_tile(FmaRows& rows, const uint4* queries,
     float score[kTeamRows][kTurns] = {};
     score_keys(score, queries, keys + first * kPitch<Float32>, turns, seat);
     weigh_keys(score, rows, mask, tile + first, seat);
-    add_values(rows, score, values + first * kPitch<Float32>, turns, lane);
+    add_values(rows, score, values + first * kPitch<Float32>, turns, seat);
   }
 }
 
@@ -127,7 +137,7 @@ __device__ __forceinline__ bool normalize(FmaRows& rows) {
       rows.sum[r][d] *= scale;
       total += rows.sum[r][d];
     }
-    broken |= rows.row[r].kind == kAttends && isnan(total);
+    broken |= !rows.window[r].is_empty() && isnan(total);
   }
   return __any_sync(kAllLanes, broken);
 }
@@ -136,7 +146,7 @@ __device__ __forceinline__ void store_sums(const Params& p, const Place& place, 
                                            int seat) {
 #pragma unroll
   for (int r = 0; r < kTeamRows; r++) {
-    if (rows.row[r].kind != kAttends) continue;
+    if (rows.window[r].is_empty()) continue;
     const float(&sum)[8] = rows.sum[r];
     float* output = at<float>(p.output, p.output_stride, first_row + r, place.token, place.head) + 4 * seat;
     *reinterpret_cast<float4*>(output) = float4{sum[0], sum[1], sum[2], sum[3]};
@@ -168,26 +178,26 @@ __global__ void __launch_bounds__(kThreads, 4) fma_kernel(const Params p) {
   Window team_window = {kNoKey, 0};
 #pragma unroll
   for (int r = 0; r < kTeamRows; r++) {
-    rows.row[r] = row_of_lane(block.row, team_row + r);
-    team_window = join(team_window, window_of_row(rows.row[r]));
+    rows.window[r] = window_of_row(row_of_lane(block.row, team_row + r));
+    team_window = join(team_window, rows.window[r]);
   }
   const uint4* team_queries = queries + (warp * kRowsPerWarp + team_row) * kPitch<Float32>;
 
 #pragma unroll 1
-  for (int tile = window.begin; tile < window.end; tile += kFmaKeysPerTile) {
-    if (tile != window.begin) {
-      __syncthreads();  // everyone is done with the last tile
-      start_tile(tile);
-    }
+  for (int tile = window.begin;;) {
     const uint64_t alive_low = alive_keys(p, tile, window.end, place.token, lane);
     const uint64_t alive_high = alive_keys(p, tile + 32, window.end, place.token, lane);
     wait_for_copies();
     __syncthreads();
     attend_tile(rows, team_queries, keys, values, alive_low | alive_high << 32, team_window, tile,
                 filled_rows(kFmaKeysPerTile, window.end - tile), lane);
+    tile += kFmaKeysPerTile;
+    if (tile >= window.end) break;
+    __syncthreads();  // everyone is done with this tile
+    start_tile(tile);
   }
 
-  if (normalize(rows)) return answer_rows_again<Float32>(p, place, first, block.row, lane);
+  if (normalize(rows)) return answer_rows_again<Float32>(p, place, first, lane);
   store_sums(p, place, first + team_row, rows, lane % kSeats);
 }
 

@@ -11,11 +11,16 @@ namespace chronos {
 
 constexpr int kMmaKeysPerTile = 128;
 constexpr int kMmaKeysPerStep = 32;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kMmaBlocks = 4;  // as many as fit into a multiprocessor's shared memory
+#else
+constexpr int kMmaBlocks = 5;
+#endif
 constexpr int kMmaSharedBytes = 16 * (2 * kMmaKeysPerTile * kPitch<Float16> + kWarps);  // keys, values, alive
 
 // What a lane knows of its two rows.
 struct MmaRows {
-  Row row[2];
+  Window window[2];
   uint32_t query[4][4];  // per 16 dimensions: the A operand
   RunningSoftmax softmax[2];
   float sum[8][4];  // per 8 dimensions: rows 0, 0, 1, 1
@@ -31,7 +36,7 @@ __device__ __forceinline__ void load_queries(MmaRows& rows, const Params& p, con
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       uint4 numbers{0, 0, 0, 0};
-      if (rows.row[r].kind == kAttends) {
+      if (!rows.window[r].is_empty()) {
         const uint16_t* query = at<uint16_t>(p.query, p.query_stride, first + lane / 4 + 8 * r, place.token, place.head);
         numbers = *reinterpret_cast<const uint4*>(query + half * 32 + part * 8);
       }
@@ -141,7 +146,7 @@ __device__ __forceinline__ void store_sums(const Params& p, const Place& place, 
         piece[n] = Element::pack(sum[2 * r] * scale[r], sum[2 * r + 1] * scale[r]);
       }
       transpose_in_quad(piece, part);
-      if (rows.row[r].kind != kAttends) continue;
+      if (rows.window[r].is_empty()) continue;
       uint16_t* output = at<uint16_t>(p.output, p.output_stride, first + lane / 4 + 8 * r, place.token, place.head);
       *reinterpret_cast<uint4*>(output + half * 32 + part * 8) = uint4{piece[0], piece[1], piece[2], piece[3]};
     }
@@ -157,22 +162,21 @@ __device__ __forceinline__ bool normalize(float (&scale)[2], const MmaRows& rows
     float total = 0.0f;
 #pragma unroll
     for (int n = 0; n < 8; n++) total += rows.sum[n][2 * r] + rows.sum[n][2 * r + 1];
-    broken |= rows.row[r].kind == kAttends && isnan(total * scale[r]);
+    broken |= !rows.window[r].is_empty() && isnan(total * scale[r]);
   }
   return __any_sync(kAllLanes, broken);
 }
 
-// One tile for one warp: only the steps that touch its own segments.
+// One tile for one warp: only the steps with a key that one of its rows may attend to.
 template <class Element>
 __device__ __forceinline__ void attend_tile(MmaRows& rows, const uint4* keys, const uint4* values, const uint4* alive,
-                                            const Window& window, int tile, int lane) {
+                                            int tile, int lane) {
 #pragma unroll 1
   for (int step = 0; step < kMmaKeysPerTile; step += kMmaKeysPerStep) {
-    const int first_key = tile + step;
-    if (first_key >= window.end || first_key + kMmaKeysPerStep <= window.begin) continue;
     const uint32_t keys_alive = load_shared16(&alive[step / kMmaKeysPerStep]).x;
-    const uint32_t allowed[2] = {keys_alive & keys_in_segment(rows.row[0], first_key),
-                                 keys_alive & keys_in_segment(rows.row[1], first_key)};
+    const uint32_t allowed[2] = {keys_alive & keys_in_window(rows.window[0], tile + step),
+                                 keys_alive & keys_in_window(rows.window[1], tile + step)};
+    if (!__any_sync(kAllLanes, allowed[0] | allowed[1])) continue;
     float score[4][4] = {};
     score_keys<Element>(score, rows, keys + step * kPitch<Element>, lane);
     weigh_keys(score, rows, allowed, lane);
@@ -181,7 +185,7 @@ __device__ __forceinline__ void attend_tile(MmaRows& rows, const uint4* keys, co
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads, 4) mma_kernel(const Params p) {
+__global__ void __launch_bounds__(kThreads, kMmaBlocks) mma_kernel(const Params p) {
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const Place place = place_of_block();
   const int first = place.first_row + warp * kRowsPerWarp;
@@ -202,25 +206,24 @@ __global__ void __launch_bounds__(kThreads, 4) mma_kernel(const Params p) {
   start_tile(window.begin);
   finish_simple_rows<Element>(p, place, first, block.row, lane);
   MmaRows rows = {};
-  rows.row[0] = row_of_lane(block.row, lane / 4);
-  rows.row[1] = row_of_lane(block.row, lane / 4 + 8);
+  rows.window[0] = window_of_row(row_of_lane(block.row, lane / 4));
+  rows.window[1] = window_of_row(row_of_lane(block.row, lane / 4 + 8));
   load_queries(rows, p, place, first, lane);
-  const Window warp_window = window_of_warp(window_of_row(block.row));
 
 #pragma unroll 1
-  for (int tile = window.begin; tile < window.end; tile += kMmaKeysPerTile) {
-    if (tile != window.begin) {
-      __syncthreads();  // everyone is done with the last tile
-      start_tile(tile);
-    }
+  for (int tile = window.begin;;) {
     wait_for_copies();
     __syncthreads();
-    attend_tile<Element>(rows, keys, values, alive, warp_window, tile, lane);
+    attend_tile<Element>(rows, keys, values, alive, tile, lane);
+    tile += kMmaKeysPerTile;
+    if (tile >= window.end) break;
+    __syncthreads();  // everyone is done with this tile
+    start_tile(tile);
   }
 
   float scale[2];
   const bool broken = normalize(scale, rows);
-  if (broken) return answer_rows_again<Element>(p, place, first, block.row, lane);
+  if (broken) return answer_rows_again<Element>(p, place, first, lane);
   store_sums<Element>(p, place, first, rows, scale, lane);
 }
 

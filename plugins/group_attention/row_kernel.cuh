@@ -68,28 +68,25 @@ __device__ __forceinline__ void answer_row(const Params& p, const Row& row, int 
 }
 
 template <class Element>
+__device__ __forceinline__ void answer_rows(const Params& p, const Place& place, int first, int lane) {
+#pragma unroll 1
+  for (int i = first; i < first + kRowsPerWarp; i++)
+    answer_row<Element>(p, read_row(p, i, place.token), i, place.token, place.head, lane);
+}
+
+template <class Element>
 __global__ void __launch_bounds__(kThreads) row_kernel(const Params p) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const Place place = place_of_block();
-#pragma unroll 1
-  for (int i = 0; i < kRowsPerWarp; i++) {
-    const int index = place.first_row + warp * kRowsPerWarp + i;
-    const Row row = read_row(p, index, place.token);
-    answer_row<Element>(p, row, index, place.token, place.head, lane);
-  }
+  answer_rows<Element>(p, place, place.first_row + warp * kRowsPerWarp, lane);
 }
 
 // A key with an infinity or a NaN makes 0 x infinity = NaN for every row of its tile, also in other segments.
-// When such a NaN shows up, the warp answers its rows again, one at a time. Lane i < 16 holds row first + i.
+// When such a NaN shows up, the warp answers its rows again, one at a time.
 template <class Element>
-__device__ __forceinline__ void answer_rows_again(const Params& p, const Place& place, int first, const Row& row,
-                                                  int lane) {
+__device__ __forceinline__ void answer_rows_again(const Params& p, const Place& place, int first, int lane) {
   note_slow_path();
-#pragma unroll 1
-  for (int i = 0; i < kRowsPerWarp; i++) {
-    const Row again = row_of_lane(row, i);
-    if (again.kind == kAttends) attend_row<Element>(p, again, first + i, place.token, place.head, lane);
-  }
+  answer_rows<Element>(p, place, first, lane);
 }
 
 }  // namespace chronos

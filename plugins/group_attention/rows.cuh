@@ -111,9 +111,9 @@ __device__ __forceinline__ uint32_t bits_below(int count) {
   return count <= 0 ? 0u : count >= 32 ? kAllLanes : (1u << count) - 1u;
 }
 
-// Bit i of the result: row may attend to key first + i, as far as its segment goes.
-__device__ __forceinline__ uint32_t keys_in_segment(const Row& row, int first) {
-  return bits_below(row.end - first) & ~bits_below(row.begin - first);
+// Bit i of the result: key first + i is in the window.
+__device__ __forceinline__ uint32_t keys_in_window(const Window& window, int first) {
+  return bits_below(window.end - first) & ~bits_below(window.begin - first);
 }
 
 }  // namespace chronos

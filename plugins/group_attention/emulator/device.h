@@ -49,8 +49,9 @@ T exchange(T mine, Combine combine) {
 }
 
 template <class T>
-T __shfl_sync(unsigned, T mine, int source) {
-  return exchange(mine, [=](const T* all) { return all[source % emulator::kLanes]; });
+T __shfl_sync(unsigned, T mine, int source, int width = emulator::kLanes) {
+  const int first = emulator::this_lane() / width * width;
+  return exchange(mine, [=](const T* all) { return all[first + source % width]; });
 }
 template <class T>
 T __shfl_xor_sync(unsigned, T mine, int mask) {
