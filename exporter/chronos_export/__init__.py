@@ -1,3 +1,29 @@
-"""chronos-export: Chronos-2 as one ONNX graph and TensorRT engines, proven equal to upstream."""
+"""chronos-export: Chronos-2 as one ONNX graph and TensorRT engines, proven equal to upstream.
+
+    export      checkpoint -> artifact
+    load        artifact -> Chronos2Pipeline on onnxruntime
+    accelerate  Chronos2Pipeline -> the same on PyTorch, with group attention by segments
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chronos_export.accelerating import accelerate
+    from chronos_export.exporting import export
+    from chronos_export.loading import load
 
 __version__ = "0.1.0"
+__all__ = ["accelerate", "export", "load"]
+
+_HOMES = {"accelerate": "accelerating", "export": "exporting", "load": "loading"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the heavy parts when they are first asked for, so that `chronos-export --help` is quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,89 @@
+"""Upstream's own pipeline in PyTorch, with group attention by segments: to forecast and to train.
+
+Only the encoder's forward is replaced. Weights, their names and the saved checkpoint stay upstream's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from chronos import Chronos2Pipeline
+from chronos.chronos2 import Chronos2Model
+from chronos.chronos2.model import Chronos2Encoder, Chronos2EncoderOutput
+from torch import Tensor
+from transformers.trainer_callback import TrainerCallback
+
+from chronos_export.rewrite import encoder_of, sizes_of
+from chronos_export.segments import sort_rows
+
+
+def accelerate(pipeline: Chronos2Pipeline) -> Chronos2Pipeline:
+    """Make a pipeline's cost linear in its batch.
+
+    Args:
+        pipeline: An upstream pipeline on any device; its model is changed in place.
+
+    Returns:
+        A pipeline of the same model. `predict`, `embed` and `fit` give upstream's results, and `fit`
+        gradients equal to upstream's.
+
+    Source: the aim of pull request 442 of chronos-forecasting.
+    """
+    _use_segments(pipeline.model)
+    return AcceleratedPipeline(pipeline.model)
+
+
+class AcceleratedPipeline(Chronos2Pipeline):  # type: ignore[misc]
+    """`Chronos2Pipeline` whose fine-tuning runs by segments too."""
+
+    def fit(self, *args: Any, callbacks: list[TrainerCallback] | None = None, **kwargs: Any) -> Any:
+        """As upstream's `fit`; returns an accelerated pipeline."""
+        callbacks = [*(callbacks or []), _AccelerateTraining()]
+        return accelerate(super().fit(*args, callbacks=callbacks, **kwargs))
+
+
+class _AccelerateTraining(TrainerCallback):  # type: ignore[misc]
+    """Upstream's `fit` trains a fresh copy of the model: that copy is changed before its first step."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        _use_segments(model)
+
+
+class SegmentedEncoder(Chronos2Encoder):  # type: ignore[misc]
+    """Upstream's encoder, computed on rows sorted by group."""
+
+    sizes: Any
+
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        *,
+        group_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> Chronos2EncoderOutput:
+        """As upstream's; attention weights, which only the dense form has, are computed densely."""
+        if output_attentions or position_ids is not None:
+            dense: Mapping[str, Any] = {
+                "group_ids": group_ids,
+                "attention_mask": attention_mask,
+                "position_ids": position_ids,
+                "output_attentions": output_attentions,
+            }
+            return super().forward(inputs_embeds, **dense)
+        if attention_mask is None:
+            attention_mask = torch.ones(inputs_embeds.shape[:2], device=inputs_embeds.device)
+        segments = sort_rows(group_ids)
+        encoder = encoder_of(self, self.sizes)
+        hidden = encoder(inputs_embeds[segments.order], attention_mask[segments.order] > 0, segments)
+        return Chronos2EncoderOutput(last_hidden_state=hidden[segments.rank])
+
+
+def _use_segments(model: Any) -> None:
+    """Change the class of the encoder inside `model`, which may be wrapped by LoRA."""
+    upstream = next(module for module in model.modules() if isinstance(module, Chronos2Model))
+    upstream.encoder.sizes = sizes_of(upstream)
+    upstream.encoder.__class__ = SegmentedEncoder

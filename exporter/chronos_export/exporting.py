@@ -1,0 +1,166 @@
+"""The whole path: checkpoint -> rewritten model -> ONNX -> engines -> verdict -> artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from chronos_export.artifact import Artifact, open_artifact
+from chronos_export.cases import Case, all_cases
+from chronos_export.checkpoint import Checkpoint, load_checkpoint, load_reference
+from chronos_export.errors import AccuracyError, IntegrityError
+from chronos_export.manifest import Manifest
+from chronos_export.onnx_export import export_onnx
+from chronos_export.plan import Limits
+from chronos_export.progress import Report, ignore, stage
+from chronos_export.publish import publish
+from chronos_export.quiet import quiet
+from chronos_export.rewrite import rewrite, univariate
+from chronos_export.session import OrtSession
+from chronos_export.validate import Verdict, validate
+
+VALIDATION = "validation"
+POLYGRAPHY = (
+    "polygraphy run model.onnx --onnxrt --load-inputs validation/inputs.json "
+    "--load-outputs validation/golden.json --compare snr --snr-threshold 60"
+)
+
+
+def export(
+    source: str = "amazon/chronos-2",
+    batch: Sequence[int] = (100,),
+    output: Path | str | None = None,
+    *,
+    revision: str | None = None,
+    overwrite: bool = False,
+    keep_failed: bool = False,
+    report: Report = ignore,
+) -> Artifact:
+    """Export a checkpoint, prove it and publish it.
+
+    Args:
+        source: `demo`, a folder or a hub id.
+        batch: Row counts of the engine profiles.
+        output: The artifact's folder; `default_output(source, batch)` if None.
+        revision: A commit, tag or branch of a hub id.
+        overwrite: Replace an artifact that is there.
+        keep_failed: Keep what failed its validation, as `<output>.failed`.
+        report: Told of every stage.
+
+    Returns:
+        The published artifact.
+
+    Raises:
+        AccuracyError: The export does not forecast what upstream does; nothing is published.
+        ChronosExportError: See `checkpoint.load_checkpoint`, `onnx_export.export_onnx` and `publish.publish`.
+    """
+    output = Path(output) if output is not None else default_output(source, batch)
+    with publish(output, overwrite=overwrite, keep_failed=keep_failed) as staging:
+        with stage("load", report):
+            checkpoint = load_checkpoint(source, revision, report)
+        with stage("export", report):
+            write_graphs(checkpoint, staging.folder)
+        (staging.folder / VALIDATION).mkdir()
+        verdict = prove(checkpoint, staging.folder, report, staging.folder / VALIDATION)
+        staging.manifest = _manifest(checkpoint, batch, verdict)
+        refuse_failures(verdict)
+    return open_artifact(output)
+
+
+def default_output(source: str, batch: Sequence[int]) -> Path:
+    """`chronos-2-b100` for amazon/chronos-2 and batch 100, in the current folder."""
+    return Path(f"{Path(source).name}-b{'-'.join(str(rows) for rows in batch)}")
+
+
+def write_graphs(checkpoint: Checkpoint, folder: Path) -> None:
+    """Rewrite the checkpoint's model and write both graphs and their weights to `folder`."""
+    segmented = rewrite(checkpoint.pipeline.model)
+    metadata: dict[str, Any] = {
+        "chronos-export": version("chronos-export"),
+        "torch": torch.__version__,
+        "chronos-forecasting": version("chronos-forecasting"),
+        "config": checkpoint.config,
+        "digest": checkpoint.digest,
+        "licence": checkpoint.licence,
+        "source": Path(checkpoint.source).name if Path(checkpoint.source).exists() else checkpoint.source,
+    }
+    with quiet():
+        export_onnx(segmented, univariate(segmented), folder, metadata)
+
+
+def prove(checkpoint: Checkpoint, graphs: Path, report: Report, folder: Path | None = None) -> Verdict:
+    """Validate the graphs in `graphs` against upstream, loaded once more.
+
+    Args:
+        checkpoint: Where upstream is loaded from.
+        graphs: The folder of the graphs.
+        report: Told of progress.
+        folder: Where inputs and upstream's answers go, or None.
+    """
+    reference = load_reference(checkpoint).model
+    return validate(
+        reference, {"onnxruntime": OrtSession(graphs)}, cases_of(checkpoint.config), report, folder
+    )
+
+
+def cases_of(config: dict[str, Any]) -> list[Case]:
+    """The cases, sized to a checkpoint's configuration."""
+    limits = config["chronos_config"]
+    return list(
+        all_cases(limits["input_patch_size"], limits["context_length"], limits["max_output_patches"])
+    )
+
+
+def refuse_failures(verdict: Verdict) -> None:
+    """Raise an AccuracyError that names what failed, if anything did."""
+    if verdict.passed:
+        return
+    lines = [f"{result.runner} on {result.case}: {result.problem}" for result in verdict.failures]
+    raise AccuracyError(
+        f"{len(lines)} of {len(verdict.results)} results are not upstream's:\n    " + "\n    ".join(lines),
+        allowed="10 times upstream's own float32 error on each row",
+        fix="report it with the folder that --keep-failed leaves",
+    )
+
+
+def validate_artifact(path: Path | str, report: Report = ignore) -> Verdict:
+    """The proof again, on this machine: an artifact's graphs against its checkpoint.
+
+    Raises:
+        IntegrityError: The artifact is damaged, or its checkpoint is no longer the one it was made from.
+        AccuracyError: The artifact does not forecast what upstream does.
+    """
+    with stage("load", report):
+        artifact = open_artifact(path)
+        made_from = artifact.manifest.checkpoint
+        checkpoint = load_checkpoint(made_from["source"], made_from["revision"], report)
+        if checkpoint.digest != made_from["digest"]:
+            raise IntegrityError(
+                f"{made_from['source']} has digest {checkpoint.digest}, "
+                f"the artifact was made from {made_from['digest']}",
+                fix=f"chronos-export --model {made_from['source']} -o {path} --force",
+            )
+    verdict = prove(checkpoint, artifact.path, report)
+    refuse_failures(verdict)
+    return verdict
+
+
+def _manifest(checkpoint: Checkpoint, batch: Sequence[int], verdict: Verdict) -> Manifest:
+    return Manifest(
+        checkpoint={
+            "source": checkpoint.source,
+            "revision": checkpoint.revision,
+            "digest": checkpoint.digest,
+            "licence": checkpoint.licence,
+        },
+        config=checkpoint.config,
+        dtype="float32",
+        profiles=list(batch),
+        call_size=asdict(Limits()),
+        validation={**verdict.summary(), "again": ["chronos-export validate .", POLYGRAPHY]},
+    )
