@@ -70,10 +70,10 @@ __device__ __forceinline__ void weigh_keys(float (&score)[kTeamRows][kTurns], Fm
 #pragma unroll
   for (int r = 0; r < kTeamRows; r++) {
     const uint32_t mine = (keys & keys_in_window(rows.window[r], first_key)) >> seat;
-    float largest = -CHRONOS_INFINITY;
+    float largest = -INFINITY;
 #pragma unroll
     for (int turn = 0; turn < kTurns; turn++) {
-      if (!(mine & 1u << (kSeats * turn))) score[r][turn] = -CHRONOS_INFINITY;
+      if (!(mine & 1u << (kSeats * turn))) score[r][turn] = -INFINITY;
       largest = fmaxf(largest, score[r][turn]);
     }
     const float factor = rows.softmax[r].raise(max_of_lanes<kSeats>(largest));

@@ -74,11 +74,11 @@ __device__ __forceinline__ void weigh_keys(float (&score)[4][4], MmaRows& rows, 
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     const uint32_t mine = allowed[r] >> (lane % 4);
-    float largest = -CHRONOS_INFINITY;
+    float largest = -INFINITY;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       float& s = score[i / 2][2 * r + i % 2];
-      if (!(mine & 1u << (8 * (i / 2) + 4 * (i % 2)))) s = -CHRONOS_INFINITY;
+      if (!(mine & 1u << (8 * (i / 2) + 4 * (i % 2)))) s = -INFINITY;
       largest = fmaxf(largest, s);
     }
     factor[r] = rows.softmax[r].raise(max_of_lanes<4>(largest));

@@ -10,11 +10,10 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
-#include <math_constants.h>
+
+#include <cmath>
 
 namespace chronos {
-
-#define CHRONOS_INFINITY CUDART_INF_F
 
 // Shared memory of the block: 16-byte chunks, as many as the launch asked for.
 __device__ __forceinline__ uint4* shared_chunks() {

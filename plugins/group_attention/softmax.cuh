@@ -7,7 +7,7 @@ namespace chronos {
 
 // Of the keys seen so far: the largest score, and the sum of exp(score - largest).
 struct RunningSoftmax {
-  float largest = -CHRONOS_INFINITY;
+  float largest = -INFINITY;
   float sum = 0.0f;
 
   // Take in the largest score of the next piece. Returns the factor for everything summed before.
@@ -20,7 +20,7 @@ struct RunningSoftmax {
   }
 
   // What to subtract from a score: while all keys are masked, whose scores are -infinity, any number will do.
-  __device__ __forceinline__ float reference() const { return largest == -CHRONOS_INFINITY ? 0.0f : largest; }
+  __device__ __forceinline__ float reference() const { return largest == -INFINITY ? 0.0f : largest; }
 
   __device__ __forceinline__ float weigh(float score, float reference) {
     const float weight = exponential(score - reference);

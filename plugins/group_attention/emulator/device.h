@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 
 #include "shared_memory.h"
 
@@ -79,8 +78,6 @@ inline float __uint_as_float(uint32_t bits) {
 }
 
 namespace chronos {
-
-#define CHRONOS_INFINITY std::numeric_limits<float>::infinity()
 
 inline uint4* shared_chunks() { return emulator::shared_memory.chunks.get(); }
 inline void copy16_async(uint4* shared, const void* global, bool valid) {
