@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,6 +34,7 @@ MANIFEST = Manifest(
     validation={
         "passed": True,
         "worst error": 1.25e-6,
+        "worst": {"ort": {"case": "long", "limit": 3e-5, "by quantile": [1, 2]}},
         "cases": [{"case": "a|b", "error": 1e-6}, {"case": "c", "error": 2e-6}],
         "commands": ["polygraphy run model.onnx"],
     },
@@ -293,6 +296,27 @@ def test_two_builds_exclude_each_other(artifact: Path, holder: subprocess.Popen[
     make(artifact, 2, overwrite=True)
     assert generation_of(artifact) == 2
     assert {file.name for file in artifact.parent.iterdir()} == {"artifact", "another"}
+
+
+def test_lock_removed_while_it_was_waited_for(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """We lock the file of a build that just ended, and a third build has made a new one: ours is void."""
+    file = artifact.parent / ".artifact.lock"
+    third = []
+
+    def flock(handle: int, how: int) -> None:
+        if not third:
+            file.unlink()
+            third.append(file.open("w+"))
+            fcntl.flock(third[0], how)
+            third[0].write("4711")
+            third[0].flush()
+        else:
+            fcntl.flock(handle, how)
+
+    monkeypatch.setattr(publishing, "fcntl", SimpleNamespace(flock=flock, LOCK_EX=2, LOCK_NB=4))
+    with pytest.raises(UsageError, match="process 4711"):
+        make(artifact, 2, overwrite=True)
+    third[0].close()
 
 
 def test_ctrl_c_leaves_nothing(artifact: Path, holder: subprocess.Popen[str]) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from torch import nn
 
+from chronos_export.config import read_json
 from chronos_export.errors import IntegrityError, MachineError, UsageError
 from chronos_export.progress import Report, ignore
 from chronos_export.quiet import quiet
-from chronos_export.source import Place, locate, read_json
+from chronos_export.source import Place, locate
 from chronos_export.weights import check_weights, shapes_of, weight_files
 
 CONFIG = "adapter_config.json"

@@ -45,16 +45,24 @@ def _lines(manifest: Manifest) -> list[str]:
 
 
 def _section(content: dict[str, Any]) -> list[str]:
-    """Values as a list, lists of objects as tables, lists of strings as commands."""
+    """Values as a list, objects as tables, lists of strings as commands."""
     plain = {name: value for name, value in content.items() if not isinstance(value, list | dict)}
     lines = [f"- {name}: {_cell(value)}" for name, value in plain.items()]
     lines += [""] if lines else []
     for name, value in content.items():
-        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-            lines += [f"### {name}", "", *_table(value), ""]
+        if rows := _rows(value):
+            lines += [f"### {name}", "", *_table(rows), ""]
         elif isinstance(value, list) and value:
             lines += [f"### {name}", "", "```sh", *(str(item) for item in value), "```", ""]
     return lines or ["Nothing: this artifact was published without validation.", ""]
+
+
+def _rows(value: object) -> list[dict[str, Any]]:
+    """A list or a dict of objects as the rows of a table, without what no cell can show."""
+    found = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        return []
+    return [{k: v for k, v in row.items() if not isinstance(v, list | tuple | dict)} for row in found]
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

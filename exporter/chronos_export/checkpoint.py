@@ -18,10 +18,11 @@ from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
 
 from chronos_export import adapter
-from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.config import read_config
+from chronos_export.errors import IntegrityError
 from chronos_export.progress import Report, ignore
 from chronos_export.quiet import quiet
-from chronos_export.source import FETCH_AGAIN, NAMES, TRY_DEMO, licence_of, locate, read_json
+from chronos_export.source import FETCH_AGAIN, licence_of, locate
 from chronos_export.weights import check_weights, shapes_of, weight_files
 
 CONFIG_KEYS = (
@@ -85,7 +86,7 @@ def load_checkpoint(source: str, revision: str | None = None, report: Report = i
     place = locate(source, revision, report)
     files = Files(place.folder, adapter.base_of(place.folder, report))
     base = files.base or files.folder
-    skeleton = _skeleton(_read_config(base))
+    skeleton = _skeleton(read_config(base))
     check_weights(weight_files(base), shapes_of(skeleton.state_dict()))
     if files.base:
         adapter.check(files.folder, skeleton)
@@ -114,32 +115,6 @@ def load_reference(checkpoint: Checkpoint) -> Chronos2Pipeline:
             f"{checkpoint.files.folder} has changed since it was first read", fix="start again"
         )
     return pipeline
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """config.json, if it is Chronos-2's."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise UsageError(f"{folder} has no config.json: it is not a checkpoint", allowed=NAMES, fix=TRY_DEMO)
-    config = read_json(file)
-    if config.get("architectures") != ["Chronos2Model"] or "chronos_config" not in config:
-        raise UsageError(
-            f"{folder} is {_kind(config)}, not Chronos-2",
-            allowed="Chronos-2: amazon/chronos-2, autogluon/chronos-2-small or a finetune of one",
-            fix=TRY_DEMO,
-        )
-    return config
-
-
-def _kind(config: dict[str, Any]) -> str:
-    """What a foreign config.json describes, in a reader's words."""
-    names = config.get("architectures")
-    architecture = str(names[0]) if isinstance(names, list) and names else "a model of no stated kind"
-    if "ChronosBolt" in architecture:
-        return f"Chronos-Bolt ({architecture})"
-    if "chronos_config" in config:
-        return f"the first Chronos ({architecture})"
-    return f"{architecture} ({config['model_type']})" if "model_type" in config else architecture
 
 
 def _skeleton(config: dict[str, Any]) -> Chronos2Model:

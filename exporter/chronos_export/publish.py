@@ -56,7 +56,7 @@ def publish(
         MachineError: The destination cannot be written, or the disk is full.
     """
     target = Path(os.path.realpath(Path(destination).expanduser()))
-    _check_target(target, overwrite)
+    check_destination(target, overwrite)
     folder = target.with_name(f".{target.name}.staging")
     try:
         with _lock(target):
@@ -67,7 +67,7 @@ def publish(
                 staging = Staging(folder)
                 yield staging
                 _finish(staging)
-                _check_target(target, overwrite)
+                check_destination(target, overwrite)
                 _put_in_place(folder, target)
             except Exception:
                 if keep_failed and folder.is_dir():
@@ -82,7 +82,12 @@ def publish(
         raise
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_destination(target: Path, overwrite: bool) -> None:
+    """Refuse a destination that must not be written.
+
+    Raises:
+        UsageError: It exists and is not an artifact to replace, or its parent is not a folder.
+    """
     if not target.parent.is_dir():
         raise UsageError(
             f"{target.parent} is not a folder, so nothing can be published in it",

@@ -7,15 +7,13 @@ name, as it does upstream. From the hub come only the files named in `WANTED`: n
 from __future__ import annotations
 
 import io
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from chronos_export.errors import IntegrityError, MachineError, UsageError
+from chronos_export.errors import MachineError, UsageError
 from chronos_export.progress import Report, Stage, ignore, stage
 
 DEMO = Path(__file__).parent / "demo"
@@ -136,21 +134,6 @@ def _from_cache(model_id: str, revision: str | None, why: Exception) -> Place:
             fix=f"{TRY_DEMO}, which needs no network",
         ) from why
     return Place(Path(cached), Path(cached).name)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object of a checkpoint.
-
-    Raises:
-        IntegrityError: It is anything else.
-    """
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise IntegrityError(f"{file} is not JSON: {error}", fix=FETCH_AGAIN) from error
-    if not isinstance(content, dict):
-        raise IntegrityError(f"{file} is not a JSON object", fix=FETCH_AGAIN)
-    return content
 
 
 def licence_of(folder: Path) -> str:
