@@ -71,10 +71,15 @@ def locate(source: str, revision: str | None = None, report: Report = ignore) ->
         raise UsageError(
             f"{source} is a file, not a folder", allowed=NAMES, fix=f"chronos-export --model {folder.parent}"
         )
-    if not HUB_ID.fullmatch(source):
+    if not is_hub_id(source):
         raise UsageError(f"there is no folder {source}", allowed=NAMES, fix=TRY_DEMO)
     with stage("fetch", report) as running:
         return _from_hub(source, revision, running)
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether `source` can only be a model on the hub."""
+    return HUB_ID.fullmatch(source) is not None and not Path(source).exists()
 
 
 def _bytes_to(running: Stage) -> type[tqdm]:
