@@ -37,7 +37,7 @@ def _lines(manifest: Manifest) -> list[str]:
         *_section(manifest.validation),
         "## What it is",
         "",
-        f"- row counts with an engine of their own: {profiles}",
+        f"- batch profiles, in rows: {profiles}",
         f"- engines: {', '.join(str(engine.get('file')) for engine in manifest.engines) or 'none'}",
         f"- made by {made_by}",
         "- the sha256 of every file is in `manifest.json`",

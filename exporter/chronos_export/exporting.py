@@ -111,9 +111,7 @@ def prove(checkpoint: Checkpoint, graphs: Path, report: Report, folder: Path | N
 def cases_of(config: dict[str, Any]) -> list[Case]:
     """The cases, sized to a checkpoint's configuration."""
     limits = config["chronos_config"]
-    return list(
-        all_cases(limits["input_patch_size"], limits["context_length"], limits["max_output_patches"])
-    )
+    return list(all_cases(limits["input_patch_size"], limits["context_length"], limits["max_output_patches"]))
 
 
 def refuse_failures(verdict: Verdict) -> None:

@@ -1,4 +1,4 @@
-"""`chronos::GroupAttention` in ONNX: its schema and its body in standard operators.
+"""`chronos::GroupAttention` in ONNX: its name and its body in standard operators.
 
 A runtime that knows the operator (TensorRT with our plugin) takes the node; any other inlines the body. The
 body puts segments of similar length into one lane and pads only inside a lane, so its time and memory are
@@ -9,7 +9,6 @@ more rows and the longest, so four lanes pad little whatever the mixture. A segm
 from __future__ import annotations
 
 import onnx
-from onnx.defs import OpSchema
 
 DOMAIN, NAME, VERSION = "chronos", "GroupAttention", 1
 LANES = 4
@@ -150,28 +149,3 @@ def function_body(num_heads: int) -> onnx.FunctionProto:
     results = ", ".join(f"result_{n}" for n in range(1, LANES + 1))
     text = _HEADER + _PLAN.replace("@HEADS@", str(num_heads)) + "".join(lanes)
     return onnx.parser.parse_function(text + _FOOTER.format(results=results, last=LANES))
-
-
-def register_schema() -> None:
-    """Make the operator known to ONNX in this process, once."""
-    if onnx.defs.has(NAME, DOMAIN):
-        return
-    parameter, attribute, kind = OpSchema.FormalParameter, OpSchema.Attribute, OpSchema.AttrType
-    schema = OpSchema(
-        NAME,
-        DOMAIN,
-        VERSION,
-        inputs=[
-            *(parameter(name, "T") for name in ("query", "key", "value")),
-            *(parameter(name, "tensor(int32)") for name in ("segment_begin", "segment_end")),
-            parameter("key_mask", "tensor(bool)"),
-        ],
-        outputs=[parameter("output", "T")],
-        type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")],
-        attributes=[
-            attribute("num_heads", kind.INT, ""),
-            attribute("plugin_namespace", kind.STRING, ""),
-            attribute("plugin_version", kind.STRING, ""),
-        ],
-    )
-    onnx.defs.register_schema(schema)

@@ -38,6 +38,7 @@ class Sizes:
     rope_theta: float
     use_arcsinh: bool
     reg_token_id: int
+    activation: str
 
 
 class RMSNorm(nn.Module):
@@ -56,9 +57,17 @@ class RMSNorm(nn.Module):
 class ResidualMLP(nn.Module):
     """act(x W_h) W_o + x W_r: the patch embedding and the quantile head."""
 
-    def __init__(self, hidden: nn.Module, output: nn.Module, residual: nn.Module, act: nn.Module, dropout: float):
+    def __init__(
+        self, hidden: nn.Module, output: nn.Module, residual: nn.Module, act: nn.Module, dropout: float
+    ):
         super().__init__()
-        self.hidden, self.output, self.residual, self.act, self.dropout = hidden, output, residual, act, dropout
+        self.hidden, self.output, self.residual, self.act, self.dropout = (
+            hidden,
+            output,
+            residual,
+            act,
+            dropout,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.dropout(self.output(self.act(self.hidden(x))), self.dropout, self.training)
@@ -75,7 +84,9 @@ class TimeAttention(nn.Module):
         self.q, self.k, self.v, self.o = q, k, v, o
         self.num_heads, self.dropout = num_heads, dropout
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], alive: Tensor, first: int | torch.SymInt) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], alive: Tensor, first: int | torch.SymInt
+    ) -> Tensor:
         """Attend from the tokens `first ..` of x [R, S, D] to its alive tokens (bool [R, S])."""
         cos, sin = rope
         query = rotate(self._heads(self.q(x[:, first:])), cos[first:], sin[first:])
@@ -201,7 +212,12 @@ class SegmentedChronos2(nn.Module):
     """The whole model: what `chronos-export` turns into ONNX."""
 
     def __init__(
-        self, embedding: ResidualMLP, reg_token: nn.Parameter, encoder: Encoder, head: ResidualMLP, sizes: Sizes
+        self,
+        embedding: ResidualMLP,
+        reg_token: nn.Parameter,
+        encoder: Encoder,
+        head: ResidualMLP,
+        sizes: Sizes,
     ) -> None:
         super().__init__()
         self.embedding, self.encoder, self.head = embedding, encoder, head
@@ -274,13 +290,17 @@ def keep_last(x: Tensor, length: int) -> Tensor:
 
 def left_pad(x: Tensor, patch: int) -> Tensor:
     """Pad [R, T] with NaN on the left to whole patches."""
-    missing = torch.full((x.shape[0], (patch - x.shape[1] % patch) % patch), torch.nan, device=x.device, dtype=x.dtype)
+    missing = torch.full(
+        (x.shape[0], (patch - x.shape[1] % patch) % patch), torch.nan, device=x.device, dtype=x.dtype
+    )
     return torch.cat([missing, x], dim=1)
 
 
 def right_pad(x: Tensor, patch: int) -> Tensor:
     """Pad [R, H] with NaN on the right to whole patches."""
-    unknown = torch.full((x.shape[0], (patch - x.shape[1] % patch) % patch), torch.nan, device=x.device, dtype=x.dtype)
+    unknown = torch.full(
+        (x.shape[0], (patch - x.shape[1] % patch) % patch), torch.nan, device=x.device, dtype=x.dtype
+    )
     return torch.cat([x, unknown], dim=1)
 
 
@@ -311,7 +331,9 @@ def arcsinh(x: Tensor) -> Tensor:
     """
     size = x.abs()
     inner = size.clamp(max=1e9)
-    return x.sign() * (torch.log(inner + torch.sqrt(inner * inner + 1.0)) + torch.log(size.clamp(min=1e9) / 1e9))
+    return x.sign() * (
+        torch.log(inner + torch.sqrt(inner * inner + 1.0)) + torch.log(size.clamp(min=1e9) / 1e9)
+    )
 
 
 def sinh(x: Tensor) -> Tensor:

@@ -18,6 +18,13 @@ KERNEL_NAME = "libchronos_group_attention.so"
 DLOPEN_NAME = "libchronos_group_attention_trt_dlopen.so"
 _HEADER = "NvInferRuntime.h"
 _PACKAGE = Path(__file__).parent
+USUAL_FOLDERS = (
+    Path("/usr/include"),
+    Path("/usr/include/x86_64-linux-gnu"),
+    Path("/usr/include/aarch64-linux-gnu"),
+    Path("/usr/local/tensorrt/include"),
+    Path("/opt/tensorrt/include"),
+)
 _WHERE_FROM = (
     "install the headers: `apt-get install libnvinfer-headers-dev` from NVIDIA's CUDA repository, or the"
     " folder include/ of the TensorRT archive, or of the public repository NVIDIA/TensorRT at the tag of your"
@@ -89,13 +96,12 @@ def find_headers(include_dir: Path | None) -> Path:
                 f"{asked} holds no {_HEADER}", allowed="TensorRT's include folder", fix=_WHERE_FROM
             )
         return asked.absolute()
-    usual = [Path("/usr/include"), *sorted(Path("/usr/include").glob("*-linux-gnu"))]
-    usual += [Path("/usr/local/tensorrt/include"), Path("/opt/tensorrt/include")]
-    for folder in usual:
+    for folder in USUAL_FOLDERS:
         if (folder / _HEADER).is_file():
             return folder
     raise MachineError(
-        f"TensorRT's headers were not given and are in none of {', '.join(map(str, usual))}", fix=_WHERE_FROM
+        f"TensorRT's headers were not given and are in none of {', '.join(map(str, USUAL_FOLDERS))}",
+        fix=_WHERE_FROM,
     )
 
 

@@ -39,6 +39,13 @@ class Stage:
         self.name, self.over, self._report, self._begin = name, False, report, perf_counter()
 
     def step(self, fraction: float | None = None, message: str = "") -> None:
+        """Report a share below 1: the end is reported once, by the end."""
+        self._tell(None if fraction is None else min(fraction, 0.99), message)
+
+    def end(self) -> None:
+        self._tell(1.0, "")
+
+    def _tell(self, fraction: float | None, message: str) -> None:
         if not self.over:
             self._report(Event(self.name, fraction, perf_counter() - self._begin, message))
 
@@ -55,6 +62,6 @@ def stage(name: str, report: Report) -> Iterator[Stage]:
     running.step()
     try:
         yield running
-        running.step(1.0)
+        running.end()
     finally:
         running.over = True

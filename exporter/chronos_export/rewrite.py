@@ -69,6 +69,7 @@ def sizes_of(upstream: Chronos2Model) -> m.Sizes:
         rope_theta=core.rope_theta,
         use_arcsinh=config.use_arcsinh,
         reg_token_id=core.reg_token_id,
+        activation=core.dense_act_fn,
     )
 
 

@@ -91,7 +91,7 @@ def _bytes_to(running: Stage) -> type[tqdm]:
 
         def display(self, *args: object, **kwargs: object) -> None:
             if self.unit == "B" and self.total:
-                running.step(min(self.n / self.total, 1), f"{self.total / 1e6:.0f} MB from the hub")
+                running.step(self.n / self.total, f"{self.total / 1e6:.0f} MB from the hub")
 
     return Bytes
 
