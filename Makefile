@@ -1,0 +1,30 @@
+PYTHON ?= python3
+BIN = .venv/bin
+INSTALLED = .venv/.installed
+
+.PHONY: demo test test-all lint kernel bench
+
+demo: $(INSTALLED)  ## export the bundled checkpoint, prove it, forecast real series with it
+	$(BIN)/python scripts/demo
+
+test: $(INSTALLED)  ## the test suite
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED)  ## the test suite with its slow tier: full-size models, sanitizers, all mutants
+	$(BIN)/python -m pytest -m ""
+
+lint: $(INSTALLED)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+kernel: $(INSTALLED)  ## build the CUDA kernel for every GPU, run it under the host emulator and its mutants
+	$(BIN)/python plugins/group_attention/build.py
+
+bench: $(INSTALLED)  ## time every peer on this machine
+	$(BIN)/chronos-export bench
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,rtx]'
+	touch $@
