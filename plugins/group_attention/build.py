@@ -96,15 +96,19 @@ def parse_resources(said: str) -> list[Resources]:
     return sorted(found, key=lambda r: (r.kernel, r.architecture))
 
 
-def build_check(output: Path, source_folder: Path = SOURCE_FOLDER, *, sanitize: bool = False) -> None:
-    """Compile the emulator's test program, `emulator/check.cpp` (see there)."""
+def build_check(
+    output: Path, source_folder: Path = SOURCE_FOLDER, *, sanitize: bool = False, warn: bool = True
+) -> None:
+    """Compile the emulator's test program, `emulator/check.cpp` (see there). Warnings are errors, or off."""
     flags = ("-O1", "-g1", *SANITIZERS) if sanitize else ("-O2",)
-    _compile_for_host(source_folder / "emulator" / "check.cpp", output, *flags)
+    _compile_for_host(source_folder / "emulator" / "check.cpp", output, *flags, *(() if warn else ("-w",)))
 
 
 def build_emulated_library(output: Path) -> None:
     """Compile the library's C interface over the emulator: same functions, host memory, any stream."""
-    _compile_for_host(SOURCE_FOLDER / "group_attention.cu", output, "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
+    _compile_for_host(
+        SOURCE_FOLDER / "group_attention.cu", output, "-O2", "-fPIC", "-shared", "-fvisibility=hidden"
+    )
 
 
 def _compile_for_host(source: Path, output: Path, *flags: str) -> None:
@@ -136,7 +140,9 @@ def main() -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(built, output)
     for r in resources:
-        print(f"sm_{r.architecture:<4} {r.kernel:<24} {r.registers:4} of {r.budget} registers, {r.spilled} B spilled")
+        print(
+            f"sm_{r.architecture:<4} {r.kernel:<24} {r.registers:4} of {r.budget} registers, {r.spilled} B spilled"
+        )
     if not all(r.within_budget for r in resources):
         sys.exit("a kernel spills or takes more registers than its budget")
 

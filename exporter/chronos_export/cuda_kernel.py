@@ -1,0 +1,218 @@
+"""The compiled CUDA kernel as the implementation of `torch.ops.chronos.group_attention` on a GPU.
+
+Import it only where a GPU is to be used: nothing else in the package needs the library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from chronos_export.errors import MachineError, UsageError
+from chronos_export.group_attention import group_attention
+
+LIBRARY_NAME = "libchronos_group_attention.so"
+ABI = 1  # CHRONOS_GROUP_ATTENTION_ABI of plugins/group_attention/group_attention.h
+_DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_MAX_HEAD_DIM = 128
+_BUILD = "python3 plugins/group_attention/build.py build/" + LIBRARY_NAME
+
+
+class _Strides(ctypes.Structure):
+    """`ChronosStrides`, in elements."""
+
+    _fields_ = (("row", ctypes.c_int64), ("token", ctypes.c_int64), ("head", ctypes.c_int64))
+
+
+class _Parameters(ctypes.Structure):
+    """`ChronosGroupAttentionParams`, field by field."""
+
+    _fields_ = (
+        ("query", ctypes.c_void_p),
+        ("key", ctypes.c_void_p),
+        ("value", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("segment_begin", ctypes.c_void_p),
+        ("segment_end", ctypes.c_void_p),
+        ("key_mask", ctypes.c_void_p),
+        ("key_mask_row_stride", ctypes.c_int64),
+        ("key_mask_token_stride", ctypes.c_int64),
+        ("query_stride", _Strides),
+        ("key_stride", _Strides),
+        ("value_stride", _Strides),
+        ("output_stride", _Strides),
+        ("rows", ctypes.c_int32),
+        ("tokens", ctypes.c_int32),
+        ("heads", ctypes.c_int32),
+        ("head_dim", ctypes.c_int32),
+        ("dtype", ctypes.c_int32),
+        ("allow_tf32", ctypes.c_int32),
+    )
+
+
+class Kernel:
+    """An opened library. Calls may come from any thread."""
+
+    def __init__(self, library: Path) -> None:
+        """Open a library.
+
+        Args:
+            library: Path of `libchronos_group_attention.so`.
+
+        Raises:
+            MachineError: It is missing, cannot be opened, is another library or of another ABI.
+        """
+        if not library.is_file():
+            raise MachineError(f"the kernel library {library} does not exist", fix=_BUILD)
+        try:
+            opened = ctypes.CDLL(str(library.resolve()))
+            found = int(opened.chronos_group_attention_abi())
+        except (OSError, AttributeError) as error:
+            raise MachineError(
+                f"{library} cannot be used as the kernel library: {error}", fix=_BUILD
+            ) from error
+        if found != ABI:
+            raise MachineError(f"{library} has ABI {found}", allowed=f"ABI {ABI}", fix=_BUILD)
+        self._call = opened.chronos_group_attention
+        self._call.argtypes = (ctypes.POINTER(_Parameters), ctypes.c_void_p)
+        self._message = opened.chronos_group_attention_message
+        self._message.restype = ctypes.c_char_p
+
+    def run(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        segment_begin: Tensor,
+        segment_end: Tensor,
+        key_mask: Tensor,
+        num_heads: int,
+        *,
+        stream: int,
+    ) -> Tensor:
+        """Enqueue the attention; arguments as `group_attention_reference`, read in place by their strides.
+
+        Args:
+            query: [rows, tokens, num_heads * head_dim], float32, float16 or bfloat16.
+            key: As query.
+            value: As query.
+            segment_begin: int32 [rows].
+            segment_end: int32 [rows].
+            key_mask: bool [rows, tokens].
+            num_heads: Heads that the last dimension is split into.
+            stream: The CUDA stream's handle.
+
+        Returns:
+            Like query.
+
+        Raises:
+            UsageError: Shapes, types or devices do not fit.
+            MachineError: The launch failed.
+        """
+        _check(query, key, value, segment_begin, segment_end, key_mask, num_heads)
+        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+        segment_begin, segment_end = segment_begin.contiguous(), segment_end.contiguous()
+        output = torch.empty_like(query)
+        rows, tokens, width = query.shape
+        head_dim = width // num_heads
+        parameters = _Parameters(
+            query=query.data_ptr(),
+            key=key.data_ptr(),
+            value=value.data_ptr(),
+            output=output.data_ptr(),
+            segment_begin=segment_begin.data_ptr(),
+            segment_end=segment_end.data_ptr(),
+            key_mask=key_mask.data_ptr(),
+            key_mask_row_stride=key_mask.stride(0),
+            key_mask_token_stride=key_mask.stride(1),
+            query_stride=_strides(query, head_dim),
+            key_stride=_strides(key, head_dim),
+            value_stride=_strides(value, head_dim),
+            output_stride=_strides(output, head_dim),
+            rows=rows,
+            tokens=tokens,
+            heads=num_heads,
+            head_dim=head_dim,
+            dtype=_DTYPES[query.dtype],
+            allow_tf32=int(torch.backends.cuda.matmul.allow_tf32),
+        )
+        result = int(self._call(ctypes.byref(parameters), stream))
+        if result != 0:
+            message = self._message(result).decode()
+            raise MachineError(f"the group-attention kernel was refused ({result}): {message}")
+        return output
+
+
+def register(library: Path) -> Kernel:
+    """Make `torch.ops.chronos.group_attention` run the kernel for CUDA tensors, on their current stream.
+
+    Args:
+        library: Path of `libchronos_group_attention.so`.
+
+    Returns:
+        The opened library.
+
+    Raises:
+        MachineError: As `Kernel`.
+    """
+    kernel = Kernel(library)
+
+    def run_on_cuda(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        segment_begin: Tensor,
+        segment_end: Tensor,
+        key_mask: Tensor,
+        num_heads: int,
+    ) -> Tensor:
+        with torch.cuda.device(query.device):
+            stream = torch.cuda.current_stream().cuda_stream
+            return kernel.run(
+                query, key, value, segment_begin, segment_end, key_mask, num_heads, stream=stream
+            )
+
+    group_attention.register_kernel("cuda")(run_on_cuda)
+    return kernel
+
+
+def _strides(x: Tensor, head_dim: int) -> _Strides:
+    return _Strides(x.stride(0), x.stride(1), head_dim)
+
+
+def _check(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segment_begin: Tensor,
+    segment_end: Tensor,
+    key_mask: Tensor,
+    num_heads: int,
+) -> None:
+    """What the C interface cannot see for itself."""
+    if query.dtype not in _DTYPES:
+        raise UsageError(f"query is {query.dtype}", allowed=", ".join(map(str, _DTYPES)))
+    if query.ndim != 3 or num_heads < 1 or query.shape[-1] % num_heads:
+        raise UsageError(
+            f"query is {list(query.shape)} with {num_heads} heads", allowed="[rows, tokens, heads * head_dim]"
+        )
+    head_dim = query.shape[-1] // num_heads
+    if head_dim % 8 or not 8 <= head_dim <= _MAX_HEAD_DIM:
+        raise UsageError(f"head_dim is {head_dim}", allowed=f"a multiple of 8 up to {_MAX_HEAD_DIM}")
+    rows, tokens, _ = query.shape
+    expected = {
+        "key": (key, query.dtype, query.shape),
+        "value": (value, query.dtype, query.shape),
+        "segment_begin": (segment_begin, torch.int32, (rows,)),
+        "segment_end": (segment_end, torch.int32, (rows,)),
+        "key_mask": (key_mask, torch.bool, (rows, tokens)),
+    }
+    for name, (x, dtype, shape) in expected.items():
+        if x.dtype != dtype or tuple(x.shape) != tuple(shape) or x.device != query.device:
+            raise UsageError(
+                f"{name} is {x.dtype} {list(x.shape)} on {x.device}",
+                allowed=f"{dtype} {list(shape)} on {query.device}",
+            )

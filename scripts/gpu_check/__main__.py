@@ -1,0 +1,153 @@
+"""Everything that needs a GPU, in one run, in the repository's root:
+
+    python3 -m scripts.gpu_check [--dry-run]
+
+Builds the kernel for the card, holds it against float64, runs compute-sanitizer, times it against its peers
+and, where upstream is installed, times the whole model. Writes gpu_check.json and gpu_check.md to $OUT, or to
+benchmarks/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "exporter"), str(ROOT / "plugins" / "group_attention")]
+
+import build  # noqa: E402
+
+from chronos_export.cuda_kernel import Kernel, register  # noqa: E402
+
+from . import correctness, end_to_end, layer, sanitizer  # noqa: E402
+from .environment import environment  # noqa: E402
+from .problem import Problem, Run  # noqa: E402
+from .report import markdown  # noqa: E402
+
+DRY_ARCHITECTURES = (90,)
+
+
+def main() -> int:
+    """Run the sections; exit status 1 if a check failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="as far as a machine without a GPU can go")
+    parser.add_argument("--only", default="", help="sections whose name contains this")
+    arguments = parser.parse_args()
+    if not arguments.dry_run and not torch.cuda.is_available():
+        sys.exit("gpu_check: PyTorch sees no GPU here; with --dry-run it goes as far as it can without")
+    folder = Path(os.environ.get("OUT") or ROOT / "benchmarks")
+    plan = _dry_sections(ROOT / "build") if arguments.dry_run else _gpu_sections(ROOT / "build")
+    sections: dict[str, Any] = {}
+    for name, section in plan.items():
+        if arguments.only in name:
+            sections[name] = _run_section(name, section)
+    results = {"environment": environment(), "dry_run": arguments.dry_run, "sections": sections}
+    page = markdown(results)
+    if not arguments.dry_run:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "gpu_check.json").write_text(json.dumps(results, indent=1) + "\n")
+        (folder / "gpu_check.md").write_text(page)
+    print(page)
+    return 1 if any(_has_failed(s) for s in sections.values()) else 0
+
+
+def _gpu_sections(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    library, program = folder / build.LIBRARY_NAME, folder / "launches"
+    major, minor = torch.cuda.get_device_capability()
+    run: Run = _run_operator
+    checks = (*correctness.CHECKS_ANYWHERE, *correctness.CHECKS_ON_GPU)
+    return {
+        "build": lambda: _build(library, (10 * major + minor,), program) | _registered(library),
+        "correctness": lambda: {"records": [r for check in checks for r in check(run, "cuda")]},
+        "compute-sanitizer": lambda: {"records": sanitizer.run_sanitizers(program)},
+        "layer": lambda: layer.time_layers(run, _say),
+        "whole model": lambda: end_to_end.time_model(_say),
+    }
+
+
+def _dry_sections(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    emulated = folder / "libchronos_group_attention_emulated.so"
+
+    def check() -> dict[str, Any]:
+        build.build_emulated_library(emulated)
+        kernel = Kernel(emulated)
+
+        def run(problem: Problem) -> torch.Tensor:
+            return kernel.run(*problem.arguments, stream=0)
+
+        return {
+            "records": correctness.check_values(run, "cpu", 1, 2) + correctness.check_isolation(run, "cpu")
+        }
+
+    no_gpu = {
+        "why": "needs a GPU",
+        "planned": [[str(d), n] for d in layer.DTYPES for n in layer.SEGMENT_LENGTHS],
+    }
+    library = folder / "dry" / build.LIBRARY_NAME
+    return {
+        "build": lambda: _build(library, DRY_ARCHITECTURES, folder / "dry" / "launches"),
+        "correctness, emulated": check,
+        "layer": lambda: no_gpu,
+        "whole model": lambda: {"why": "needs a GPU"},
+    }
+
+
+def _run_operator(problem: Problem) -> torch.Tensor:
+    result: torch.Tensor = torch.ops.chronos.group_attention(*problem.arguments)
+    return result
+
+
+def _build(library: Path, architectures: tuple[int, ...], program: Path) -> dict[str, Any]:
+    resources = build.build_library(library, architectures)
+    sanitizer.build_program(library, program)
+    return {
+        "records": [
+            {
+                "kernel": r.kernel,
+                "architecture": r.architecture,
+                "good": r.within_budget,
+                "registers": r.registers,
+            }
+            for r in resources
+        ]
+    }
+
+
+def _registered(library: Path) -> dict[str, Any]:
+    register(library)
+    return {"library": library.name}
+
+
+def _run_section(name: str, section: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A section that cannot run is a line in the report; the others go on."""
+    begin = time.monotonic()
+    try:
+        result = section()
+    except Exception as error:
+        result = {
+            "why": f"{type(error).__name__}: {str(error)[:500]}",
+            "failed": not isinstance(error, ImportError),
+        }
+    result["seconds"] = round(time.monotonic() - begin, 1)
+    _say(f"{name}: {result['seconds']} s" + (f", not run: {result['why']}" if result.get("why") else ""))
+    return result
+
+
+def _has_failed(section: dict[str, Any]) -> bool:
+    return bool(section.get("failed")) or any(r.get("good") is False for r in section.get("records", []))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The kernel against float64, and what a launch must be besides right: repeatable, capturable, confined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .problem import LAYOUTS, UNIT_ROUNDOFF, Run, answer, make_problem, share_of_bound
+
+SEGMENTS: dict[str, list[int]] = {
+    "singles": [1] * 70,
+    "twenties": [20] * 7,
+    "edges": [7, 15, 16, 17, 1, 31, 32, 33, 63, 64, 65, 2],
+    "129": [3, 129, 1, 127],
+    "one": [300],
+}
+HEAD_DIMS = (8, 24, 40, 72, 96, 128)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One check; fields as the arguments of `make_problem`."""
+
+    name: str
+    segments: list[int]
+    head_dim: int = 64
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def shapes() -> Iterator[Shape]:
+    """Every segment pattern with dead tokens; every layout; all-dead and huge scores; other head dims."""
+    for name, segments in SEGMENTS.items():
+        yield Shape(name, segments, options={"dead": 0.2})
+    for layout in LAYOUTS:
+        yield Shape(f"layout-{layout}", [1, 20, 2, 33, 17, 1], options={"layout": layout, "dead": 0.2})
+    yield Shape("all-dead", [20, 1, 20], options={"dead": 1.1})
+    yield Shape("huge-scores", [20, 45, 3, 70], options={"scale": 12.0})
+    for head_dim in HEAD_DIMS:
+        yield Shape(f"head-dim-{head_dim}", [1, 20, 2, 18], head_dim, {"dead": 0.2})
+
+
+def check_values(run: Run, device: str, tokens: int = 3, heads: int = 3) -> list[dict[str, Any]]:
+    """One record a shape and dtype: the largest error as a share of its bound, computed from the inputs."""
+    records = []
+    for dtype in UNIT_ROUNDOFF:
+        for shape in shapes():
+            problem = make_problem(
+                shape.segments, tokens, heads, shape.head_dim, dtype, device=device, **shape.options
+            )
+            share = share_of_bound(run(problem), answer(problem))
+            records.append(_record(shape.name, dtype, share <= 1, f"{share:.3f} of the bound"))
+    return records
+
+
+def check_isolation(run: Run, device: str) -> list[dict[str, Any]]:
+    """A NaN or an infinity in one segment must not reach another."""
+    records = []
+    for dtype in UNIT_ROUNDOFF:
+        clean = make_problem([20] * 4, 2, 2, 64, dtype, device=device)
+        right = answer(clean)
+        for x, poison in ((clean.key, torch.nan), (clean.value, torch.inf)):
+            x[20:40] = poison
+        got = run(clean).double()
+        got[20:40] = right.output[20:40]
+        share = share_of_bound(got, right)
+        records.append(_record("isolation", dtype, share <= 1, f"{share:.3f} of the bound"))
+    return records
+
+
+def check_full_size(
+    run: Run, device: str, rows: int = 2000, tokens: int = 97, heads: int = 12
+) -> list[dict[str, Any]]:
+    """The shape that is timed, held against float64 at its first, a middle and its last token."""
+    records = []
+    chosen = (0, tokens // 2, tokens - 1)
+    for dtype in UNIT_ROUNDOFF:
+        for length in (1, 20, 500):
+            problem = make_problem(
+                [length] * (rows // length), tokens, heads, 64, dtype, device=device, dead=0.1
+            )
+            got = run(problem)[:, list(chosen)]
+            share = max(
+                share_of_bound(got[:, [i]], answer(problem.at_tokens([token])))
+                for i, token in enumerate(chosen)
+            )
+            records.append(
+                _record(f"{rows} rows, segments of {length}", dtype, share <= 1, f"{share:.3f} of the bound")
+            )
+    return records
+
+
+def check_large_offsets(run: Run, device: str) -> list[dict[str, Any]]:
+    """More than 2^31 numbers in a tensor: the last rows must be as right as the first."""
+    rows, tokens, heads = 30_000, 97, 12
+    problem = make_problem([20] * (rows // 20), tokens, heads, 64, torch.bfloat16, device=device)
+    got = run(problem)
+    shares = []
+    for first in (0, rows - 40):
+        part = slice(first, first + 40)
+        cut = make_problem([20, 20], 1, heads, 64, torch.bfloat16, device=device)
+        for target, source in (
+            (cut.query, problem.query),
+            (cut.key, problem.key),
+            (cut.value, problem.value),
+        ):
+            target.copy_(source[part, -1:])
+        shares.append(share_of_bound(got[part, -1:], answer(cut)))
+    return [_record("over 2^31 numbers", torch.bfloat16, max(shares) <= 1, f"{max(shares):.3f} of the bound")]
+
+
+def check_launches(run: Run, device: str) -> list[dict[str, Any]]:
+    """Twice the same bits; the same bits from a CUDA graph and from another stream."""
+    records = []
+    for dtype in UNIT_ROUNDOFF:
+        problem = make_problem([1, 20, 33, 100, 7] * 3, 5, 4, 64, dtype, device=device, dead=0.2)
+        expected = run(problem)
+        records.append(_record("same bits twice", dtype, torch.equal(run(problem), expected)))
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            elsewhere = run(problem)
+        stream.synchronize()
+        records.append(_record("another stream", dtype, torch.equal(elsewhere, expected)))
+
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = run(problem)
+        captured.fill_(float("nan"))
+        graph.replay()
+        records.append(_record("CUDA graph", dtype, torch.equal(captured, expected)))
+    return records
+
+
+CHECKS_ANYWHERE: tuple[Callable[[Run, str], list[dict[str, Any]]], ...] = (check_values, check_isolation)
+CHECKS_ON_GPU = (check_launches, check_full_size, check_large_offsets)
+
+
+def _record(name: str, dtype: torch.dtype, good: bool, detail: str = "") -> dict[str, Any]:
+    return {"check": name, "dtype": str(dtype).removeprefix("torch."), "good": good, "detail": detail}
