@@ -1,7 +1,7 @@
 // Calls the plugin library the way TensorRT does: getCreators, createPlugin, shapes, formats, serialize, clone,
 // enqueue. Prints every expectation that does not hold and exits with their number.
 //
-//     harness LIBRARY host    the library was linked with host_kernel.cpp: enqueue runs here
+//     harness LIBRARY host    the kernel in the library was compiled for the host emulator: enqueue runs here
 //     harness LIBRARY device  enqueue runs on the GPU if there is one, and must fail cleanly if there is none
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
@@ -11,13 +11,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <memory>
-#include <random>
 #include <vector>
 
+#include "problem.h"
+
 using nvinfer1::DataType;
-using nvinfer1::Dims;
 using nvinfer1::PluginCapabilityType;
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldCollection;
@@ -46,8 +45,7 @@ struct Description {
     DataType type;
 };
 
-constexpr int32_t kRows = 11, kTokens = 3, kHeads = 2, kHeadDim = 16, kWidth = kHeads * kHeadDim;
-
+constexpr int32_t kOutput = 6;  // after six inputs
 std::vector<Description> wellFormed(DataType type = DataType::kFLOAT) {
     return {{{kRows, kTokens, kWidth}, type},  {{kRows, kTokens, kWidth}, type},
             {{kRows, kTokens, kWidth}, type},  {{kRows}, DataType::kINT32},
@@ -269,113 +267,82 @@ void checkCopies(nvinfer1::IPluginCreatorV3One& creator) {
     checkIdentity(clone);
 }
 
-struct Problem {
-    std::vector<float> query, key, value, output, wanted;
-    std::vector<int32_t> begin, end;
-    std::vector<uint8_t> mask;
-};
+template <class T>
+constexpr DataType kTypeOf = DataType::kFLOAT;
+template <>
+constexpr DataType kTypeOf<__half> = DataType::kHALF;
+template <>
+constexpr DataType kTypeOf<__nv_bfloat16> = DataType::kBF16;
 
-// Segments of 1, 4, 1 and 5 rows; a dead query, a dead key and a dead segment. In float64, by definition.
-Problem makeProblem() {
-    constexpr size_t size = kRows * kTokens * kWidth;
-    Problem p{std::vector<float>(size), std::vector<float>(size), std::vector<float>(size),
-              std::vector<float>(size, std::nanf("")), std::vector<float>(size, 0.f),
-              std::vector<int32_t>{0, 1, 1, 1, 1, 5, 6, 6, 6, 6, 6},
-              std::vector<int32_t>{1, 5, 5, 5, 5, 6, 11, 11, 11, 11, 11},
-              std::vector<uint8_t>(kRows * kTokens, 1)};
-    std::mt19937 random(0);
-    std::normal_distribution<float> normal;
-    for (std::vector<float>* values : {&p.query, &p.key, &p.value}) {
-        for (float& x : *values) {
-            x = normal(random);
-        }
-    }
-    p.mask[2 * kTokens + 1] = p.mask[5 * kTokens + 2] = 0;
-    for (int32_t row = 6; row < kRows; ++row) {
-        p.mask[row * kTokens] = 0;
-    }
-    auto at = [](int32_t row, int32_t token, int32_t head) { return (row * kTokens + token) * kWidth + head * kHeadDim; };
-    for (int32_t row = 0; row < kRows; ++row) {
-        for (int32_t token = 0; token < kTokens; ++token) {
-            for (int32_t head = 0; head < kHeads; ++head) {
-                double total = 0, sums[kHeadDim] = {};
-                for (int32_t other = p.begin[row]; other < p.end[row]; ++other) {
-                    double score = 0;
-                    for (int32_t d = 0; d < kHeadDim; ++d) {
-                        score += double(p.query[at(row, token, head) + d]) * p.key[at(other, token, head) + d];
-                    }
-                    double const weight = p.mask[other * kTokens + token] ? std::exp(score) : 0;
-                    total += weight;
-                    for (int32_t d = 0; d < kHeadDim; ++d) {
-                        sums[d] += weight * p.value[at(other, token, head) + d];
-                    }
-                }
-                for (int32_t d = 0; d < kHeadDim && total > 0 && p.mask[row * kTokens + token]; ++d) {
-                    p.wanted[at(row, token, head) + d] = static_cast<float>(sums[d] / total);
-                }
-            }
-        }
-    }
-    return p;
-}
-
-void checkResult(Problem const& p) {
-    float worst = 0;
+template <class T>
+void checkResult(Problem<T> const& p) {
+    double worst = 0;
     for (size_t i = 0; i < p.wanted.size(); ++i) {
-        float const error = std::fabs(p.output[i] - p.wanted[i]);
+        double const error = std::fabs(static_cast<float>(p.output[i]) - p.wanted[i]);
         worst = error <= worst ? worst : error;  // A NaN stays.
     }
-    // Sums of at most 16 products of normals and weights that add up to 1: a few float32 roundings of about 10.
-    EXPECT(worst <= 64 * std::numeric_limits<float>::epsilon());
+    EXPECT(worst <= p.bound);
 }
 
+template <class T>
+int32_t enqueue(Plugin const& plugin, std::vector<void*> const& tensors, cudaStream_t stream) {
+    Tensors const described(wellFormed(kTypeOf<T>));
+    return plugin.runtime->enqueue(described.fixed.data(), described.fixed.data() + kOutput, tensors.data(),
+                                   tensors.data() + kOutput, nullptr, stream);
+}
+
+// What the kernel refuses is refused to TensorRT as well.
+void checkRefusedEnqueue(Plugin const& plugin) {
+    Tensors const described(wellFormed(DataType::kINT8));
+    void* const nothing[kOutput + 1] = {};
+    EXPECT(plugin.runtime->enqueue(described.fixed.data(), described.fixed.data() + kOutput, nothing,
+                                   nothing + kOutput, nullptr, nullptr) != 0);
+}
+
+template <class T>
+std::vector<void*> addressesOf(Problem<T>& p) {
+    return {p.query.data(), p.key.data(), p.value.data(), p.begin.data(), p.end.data(), p.mask.data(), p.output.data()};
+}
+
+template <class T>
 void checkHostEnqueue(Plugin const& plugin) {
-    Problem p = makeProblem();
-    Tensors const tensors(wellFormed());
-    void const* inputs[] = {p.query.data(), p.key.data(),  p.value.data(),
-                            p.begin.data(), p.end.data(), p.mask.data()};
-    void* outputs[] = {p.output.data()};
-    EXPECT(plugin.runtime->enqueue(tensors.fixed.data(), tensors.fixed.data() + 6, inputs, outputs, nullptr, nullptr) == 0);
+    Problem<T> p = makeProblem<T>();
+    EXPECT(enqueue<T>(plugin, addressesOf(p), nullptr) == 0);
     checkResult(p);
-    for (DataType type : {DataType::kHALF, DataType::kBF16}) {
-        Tensors const narrow(wellFormed(type));
-        int32_t const answer = type == DataType::kHALF ? 101 : 102;  // What host_kernel.cpp says to these types.
-        EXPECT(plugin.runtime->enqueue(narrow.fixed.data(), narrow.fixed.data() + 6, inputs, outputs, nullptr, nullptr) ==
-               answer);
-    }
 }
 
 template <class T>
 void* toDevice(std::vector<T> const& values) {
     void* device = nullptr;
-    cudaMalloc(&device, values.size() * sizeof(T));
-    cudaMemcpy(device, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice);
+    EXPECT(cudaMalloc(&device, values.size() * sizeof(T)) == cudaSuccess);
+    EXPECT(cudaMemcpy(device, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
     return device;
 }
 
+template <class T>
 void checkDeviceEnqueue(Plugin const& plugin) {
-    Problem p = makeProblem();
-    Tensors const tensors(wellFormed());
+    Problem<T> p = makeProblem<T>();
     int devices = 0;
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        void const* inputs[] = {p.query.data(), p.key.data(),  p.value.data(),
-                                p.begin.data(), p.end.data(), p.mask.data()};
-        void* outputs[] = {p.output.data()};
-        EXPECT(plugin.runtime->enqueue(tensors.fixed.data(), tensors.fixed.data() + 6, inputs, outputs, nullptr,
-                                       nullptr) != 0);
+        EXPECT(enqueue<T>(plugin, addressesOf(p), nullptr) != 0);
         std::printf("no GPU: enqueue refused\n");
         return;
     }
-    void const* inputs[] = {toDevice(p.query), toDevice(p.key), toDevice(p.value),
-                            toDevice(p.begin), toDevice(p.end), toDevice(p.mask)};
-    void* outputs[] = {toDevice(p.output)};
+    std::vector<void*> const tensors{toDevice(p.query), toDevice(p.key),  toDevice(p.value), toDevice(p.begin),
+                                     toDevice(p.end),   toDevice(p.mask), toDevice(p.output)};
     cudaStream_t stream = nullptr;
-    cudaStreamCreate(&stream);
-    EXPECT(plugin.runtime->enqueue(tensors.fixed.data(), tensors.fixed.data() + 6, inputs, outputs, nullptr, stream) == 0);
+    EXPECT(cudaStreamCreate(&stream) == cudaSuccess);
+    EXPECT(enqueue<T>(plugin, tensors, stream) == 0);
     EXPECT(cudaStreamSynchronize(stream) == cudaSuccess);
-    cudaMemcpy(p.output.data(), outputs[0], p.output.size() * sizeof(float), cudaMemcpyDeviceToHost);
+    EXPECT(cudaMemcpy(p.output.data(), tensors[kOutput], p.output.size() * sizeof(T), cudaMemcpyDeviceToHost) ==
+           cudaSuccess);
     checkResult(p);
     std::printf("GPU: enqueue ran\n");
+}
+
+template <class T>
+void checkEnqueue(Plugin const& plugin, bool onHost) {
+    onHost ? checkHostEnqueue<T>(plugin) : checkDeviceEnqueue<T>(plugin);
 }
 
 }  // namespace
@@ -394,7 +361,11 @@ int main(int argc, char** argv) {
     checkFormats(plugin);
     checkShapes(creator, plugin);
     checkCopies(creator);
-    std::strcmp(argv[2], "host") == 0 ? checkHostEnqueue(plugin) : checkDeviceEnqueue(plugin);
+    checkRefusedEnqueue(plugin);
+    bool const onHost = std::strcmp(argv[2], "host") == 0;
+    checkEnqueue<float>(plugin, onHost);
+    checkEnqueue<__half>(plugin, onHost);
+    checkEnqueue<__nv_bfloat16>(plugin, onHost);
     std::printf("%d expectations failed\n", failures);
     return failures > 98 ? 98 : failures;
 }
