@@ -19,9 +19,12 @@ from chronos_export.onnx_export import export_onnx
 from chronos_export.plan import Limits
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.publish import publish
+from chronos_export.precision import Precision, precision_of
 from chronos_export.quiet import quiet
+from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.session import OrtSession
+from chronos_export.targets import EngineOptions, build_engines
 from chronos_export.validate import Verdict, validate
 
 VALIDATION = "validation"
@@ -37,6 +40,8 @@ def export(
     output: Path | str | None = None,
     *,
     revision: str | None = None,
+    dtype: str = "float32",
+    engine: EngineOptions = EngineOptions(),
     overwrite: bool = False,
     keep_failed: bool = False,
     report: Report = ignore,
@@ -48,6 +53,8 @@ def export(
         batch: Row counts of the engine profiles.
         output: The artifact's folder; `default_output(source, batch)` if None.
         revision: A commit, tag or branch of a hub id.
+        dtype: What the products are computed in: float32, tf32, float16 or bfloat16.
+        engine: Which engines to build, and for what.
         overwrite: Replace an artifact that is there.
         keep_failed: Keep what failed its validation, as `<output>.failed`.
         report: Told of every stage.
@@ -59,25 +66,22 @@ def export(
         AccuracyError: The export does not forecast what upstream does; nothing is published.
         ChronosExportError: See `checkpoint.load_checkpoint`, `onnx_export.export_onnx` and `publish.publish`.
     """
-    output = Path(output) if output is not None else default_output(source, batch)
+    precision = precision_of(dtype)
+    output = Path(output) if output is not None else default_output(source, tuple(batch))
     with publish(output, overwrite=overwrite, keep_failed=keep_failed) as staging:
         with stage("load", report):
             checkpoint = load_checkpoint(source, revision, report)
         with stage("export", report):
-            write_graphs(checkpoint, staging.folder)
+            write_graphs(checkpoint, staging.folder, precision)
+        engines = build_engines(staging.folder, batch, engine, dtype == "tf32", report)
         (staging.folder / VALIDATION).mkdir()
-        verdict = prove(checkpoint, staging.folder, report, staging.folder / VALIDATION)
-        staging.manifest = _manifest(checkpoint, batch, verdict)
+        verdict = prove(checkpoint, staging.folder, precision, report, staging.folder / VALIDATION)
+        staging.manifest = _manifest(checkpoint, batch, dtype, engines, verdict)
         refuse_failures(verdict)
     return open_artifact(output)
 
 
-def default_output(source: str, batch: Sequence[int]) -> Path:
-    """`chronos-2-b100` for amazon/chronos-2 and batch 100, in the current folder."""
-    return Path(f"{Path(source).name}-b{'-'.join(str(rows) for rows in batch)}")
-
-
-def write_graphs(checkpoint: Checkpoint, folder: Path) -> None:
+def write_graphs(checkpoint: Checkpoint, folder: Path, precision: Precision) -> None:
     """Rewrite the checkpoint's model and write both graphs and their weights to `folder`."""
     segmented = rewrite(checkpoint.pipeline.model)
     metadata: dict[str, Any] = {
@@ -90,22 +94,26 @@ def write_graphs(checkpoint: Checkpoint, folder: Path) -> None:
         "source": Path(checkpoint.source).name if Path(checkpoint.source).exists() else checkpoint.source,
     }
     with quiet():
-        export_onnx(segmented, univariate(segmented), folder, metadata)
+        export_onnx(segmented, univariate(segmented), folder, metadata, precision)
 
 
-def prove(checkpoint: Checkpoint, graphs: Path, report: Report, folder: Path | None = None) -> Verdict:
+def prove(
+    checkpoint: Checkpoint, graphs: Path, precision: Precision, report: Report, folder: Path | None = None
+) -> Verdict:
     """Validate the graphs in `graphs` against upstream, loaded once more.
 
     Args:
         checkpoint: Where upstream is loaded from.
         graphs: The folder of the graphs.
+        precision: What they compute in.
         report: Told of progress.
         folder: Where inputs and upstream's answers go, or None.
     """
     reference = load_reference(checkpoint).model
-    return validate(
-        reference, {"onnxruntime": OrtSession(graphs)}, cases_of(checkpoint.config), report, folder
-    )
+    candidates = {"onnxruntime": OrtSession(graphs)}
+    # onnxruntime computes a tf32 export in float32, and is held to that.
+    held_to = precision if precision.is_narrow else precision_of("float32")
+    return validate(reference, candidates, cases_of(checkpoint.config), held_to, report, folder)
 
 
 def cases_of(config: dict[str, Any]) -> list[Case]:
@@ -143,12 +151,18 @@ def validate_artifact(path: Path | str, report: Report = ignore) -> Verdict:
                 f"the artifact was made from {made_from['digest']}",
                 fix=f"chronos-export --model {made_from['source']} -o {path} --force",
             )
-    verdict = prove(checkpoint, artifact.path, report)
+    verdict = prove(checkpoint, artifact.path, precision_of(artifact.manifest.dtype), report)
     refuse_failures(verdict)
     return verdict
 
 
-def _manifest(checkpoint: Checkpoint, batch: Sequence[int], verdict: Verdict) -> Manifest:
+def _manifest(
+    checkpoint: Checkpoint,
+    batch: Sequence[int],
+    dtype: str,
+    engines: list[dict[str, Any]],
+    verdict: Verdict,
+) -> Manifest:
     return Manifest(
         checkpoint={
             "source": checkpoint.source,
@@ -157,8 +171,9 @@ def _manifest(checkpoint: Checkpoint, batch: Sequence[int], verdict: Verdict) ->
             "licence": checkpoint.licence,
         },
         config=checkpoint.config,
-        dtype="float32",
+        dtype=dtype,
         profiles=list(batch),
+        engines=engines,
         call_size=asdict(Limits()),
         validation={**verdict.summary(), "again": ["chronos-export validate .", POLYGRAPHY]},
     )

@@ -13,13 +13,20 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+
+from chronos_export.precision import Precision
 
 
 class GraphBuilder:
-    """Nodes and initializers of one graph, in order."""
+    """Nodes and initializers of one graph, in order.
 
-    def __init__(self) -> None:
+    Args:
+        precision: What `narrow` casts to.
+    """
+
+    def __init__(self, precision: Precision) -> None:
+        self.precision = precision
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.scope_name = ""
@@ -50,6 +57,14 @@ class GraphBuilder:
     def number(self, value: float) -> str:
         """The float32 scalar."""
         return self.weight(f"number_{value!r}", np.array(value, dtype=np.float32))
+
+    def narrow(self, x: str) -> str:
+        """Cast to the precision of the products; nothing in float32."""
+        return str(self.Cast(x, to=self.precision.onnx_type)) if self.precision.is_narrow else x
+
+    def wide(self, x: str) -> str:
+        """Cast back to float32; nothing in float32."""
+        return str(self.Cast(x, to=TensorProto.FLOAT)) if self.precision.is_narrow else x
 
     def node(self, kind: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
         """Append a node.

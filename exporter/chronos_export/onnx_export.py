@@ -20,6 +20,7 @@ from chronos_export import group_attention_onnx as body
 from chronos_export.errors import BuildError
 from chronos_export.model import SegmentedChronos2, UnivariateChronos2
 from chronos_export.onnx_graph import write_graph
+from chronos_export.precision import Precision
 
 GENERAL, UNIVARIATE, WEIGHTS = "model.onnx", "univariate.onnx", "weights.bin"
 ALIGNMENT = 4096  # lets a runtime map the file instead of reading it
@@ -36,7 +37,11 @@ ALLOWED_OPERATORS = frozenset(
 
 
 def export_onnx(
-    segmented: SegmentedChronos2, lone: UnivariateChronos2, folder: Path, metadata: Mapping[str, Any]
+    segmented: SegmentedChronos2,
+    lone: UnivariateChronos2,
+    folder: Path,
+    metadata: Mapping[str, Any],
+    precision: Precision,
 ) -> None:
     """Write both graphs and their weights.
 
@@ -45,12 +50,13 @@ def export_onnx(
         lone: The same model for rows that are groups of their own.
         folder: An existing, empty folder.
         metadata: What the graphs shall say about their origin; values are stored as JSON.
+        precision: What the products are computed in.
 
     Raises:
         BuildError: If a graph holds an operator that some runtime lacks, or the wrong number of
             GroupAttention nodes.
     """
-    graphs = {GENERAL: write_graph(segmented), UNIVARIATE: write_graph(lone)}
+    graphs = {GENERAL: write_graph(segmented, precision), UNIVARIATE: write_graph(lone, precision)}
     expected = {GENERAL: len(segmented.encoder.blocks), UNIVARIATE: 0}
     with (folder / WEIGHTS).open("wb") as file:
         store = _WeightStore(file)

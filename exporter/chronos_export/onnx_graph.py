@@ -21,6 +21,7 @@ from chronos_export import group_attention_onnx as body
 from chronos_export import model as m
 from chronos_export.errors import UsageError
 from chronos_export.onnx_builder import GraphBuilder
+from chronos_export.precision import PRECISIONS, Precision
 
 OPSET = 20  # the newest that ONNX Runtime's CPU kernels and TensorRT 10.13 both run whole
 IR_VERSION = 10
@@ -28,17 +29,18 @@ LOWEST = float(np.finfo(np.float32).min)
 END = 2**63 - 1
 
 
-def write_graph(model: m.SegmentedChronos2) -> onnx.ModelProto:
+def write_graph(model: m.SegmentedChronos2, precision: Precision = PRECISIONS["float32"]) -> onnx.ModelProto:
     """The graph of a rewritten model, weights inside.
 
     Args:
         model: `SegmentedChronos2`, or `UnivariateChronos2` for the graph without group ids.
+        precision: What the products are computed in.
 
     Raises:
         UsageError: If the model has an activation that is not written here.
     """
     general = not isinstance(model, m.UnivariateChronos2)
-    g = GraphBuilder()
+    g = GraphBuilder(precision)
     context, future, segments = "context", "future_covariates", None
     if general:
         segments = _sort_rows(g)
@@ -89,7 +91,7 @@ def _forecast(
         loc, scale = _location_and_scale(g, context, observed)
         patches = _patches(g, s, context, observed, future, known, loc, scale)
         rows, past = g.Shape(context, start=0, end=1), g.Div(g.Shape(context, start=1), g.ints(s.patch))
-        embedded = _residual_mlp(g, "embedding", model.embedding, s, patches)
+        embedded = g.wide(_residual_mlp(g, "embedding", model.embedding, s, g.narrow(patches)))
         reg = g.weight("reg_token", _values(model.reg_token[s.reg_token_id])[None, None])
         reg = g.Expand(reg, g.Concat(rows, g.ints(1), g.ints(1), axis=0))
         before = g.Slice(embedded, g.ints(0), past, g.ints(1))
@@ -99,7 +101,7 @@ def _forecast(
         first = g.Add(past, g.ints(1))
     hidden = _encode(g, model.encoder, tokens, alive, first, segments)
     with g.scope("head"):
-        out = _residual_mlp(g, "head", model.head, s, hidden)
+        out = g.wide(_residual_mlp(g, "head", model.head, s, hidden))
         out = g.Reshape(out, g.ints(0, -1, s.quantiles, s.patch))
         out = g.Reshape(g.Transpose(out, perm=[0, 2, 1, 3]), g.ints(0, s.quantiles, -1))
         if s.use_arcsinh:
@@ -207,16 +209,17 @@ def _block(
         cos, sin = rope
         cos_query, sin_query = [g.Slice(t, first, g.ints(END), g.ints(0)) if first else t for t in rope]
         query, key = _rotate(g, query, cos_query, sin_query), _rotate(g, key, cos, sin)
-        scores = g.Add(g.MatMul(query, g.Transpose(key, perm=[0, 1, 3, 2])), bias)
-        mixed = g.Transpose(g.MatMul(g.Softmax(scores, axis=-1), value), perm=[0, 2, 1, 3])
+        scores = g.Add(g.wide(g.MatMul(query, g.Transpose(key, perm=[0, 1, 3, 2]))), bias)
+        mixed = g.Transpose(g.MatMul(g.narrow(g.Softmax(scores, axis=-1)), value), perm=[0, 2, 1, 3])
         mixed = g.Reshape(mixed, g.ints(0, 0, s.num_heads * s.head_dim))
-        x = g.Add(wanted(x), _linear(g, "o", block.time.o, mixed))
+        x = g.Add(wanted(x), g.wide(_linear(g, "o", block.time.o, mixed)))
     with g.scope("group"):
-        x = g.Add(x, _group(g, block, s, _norm(g, "norm", block.group_norm, x), wanted(alive), segments))
+        update = _group(g, block, s, _norm(g, "norm", block.group_norm, x), wanted(alive), segments)
+        x = g.Add(x, g.wide(update))
     with g.scope("feed_forward"):
         hidden = _linear(g, "wi", block.feed_forward.wi, _norm(g, "norm", block.forward_norm, x))
         hidden = _activate(g, s, hidden)
-        return str(g.Add(x, _linear(g, "wo", block.feed_forward.wo, hidden)))
+        return str(g.Add(x, g.wide(_linear(g, "wo", block.feed_forward.wo, hidden))))
 
 
 def _group(
@@ -247,7 +250,8 @@ def _rope(g: GraphBuilder, s: m.Sizes, x: str) -> tuple[str, str]:
         position = g.Cast(g.Range(g.integer(0), tokens, g.integer(1)), to=TensorProto.FLOAT)
         angle = g.Mul(g.Unsqueeze(position, g.ints(1)), g.weight("rope_frequency", frequency[None]))
         cos, sin = g.Cos(angle), g.Sin(angle)
-        return g.Concat(cos, cos, axis=1), g.Concat(g.Neg(sin), sin, axis=1)
+        cos, sin = g.Concat(cos, cos, axis=1), g.Concat(g.Neg(sin), sin, axis=1)
+        return g.narrow(cos), g.narrow(sin)
 
 
 def _rotate(g: GraphBuilder, x: str, cos: str, sin: str) -> str:
@@ -261,18 +265,20 @@ def _heads(g: GraphBuilder, s: m.Sizes, x: str) -> str:
 
 
 def _norm(g: GraphBuilder, name: str, norm: m.RMSNorm, x: str) -> str:
-    """See `RMSNorm`; in the pattern that ONNX Runtime fuses."""
+    """See `RMSNorm`; in the pattern that ONNX Runtime fuses. From float32 to the precision of the products."""
     mean = g.ReduceMean(g.Pow(x, g.number(2.0)), g.ints(-1))
     normed = g.Div(x, g.Sqrt(g.Add(mean, g.number(norm.eps))))
-    return str(g.Mul(normed, g.weight(f"{g.scope_name}{name}.weight", _values(norm.weight))))
+    normed = g.Mul(normed, g.weight(f"{g.scope_name}{name}.weight", _values(norm.weight)))
+    return g.narrow(normed)
 
 
 def _linear(g: GraphBuilder, name: str, linear: nn.Module, x: str) -> str:
     assert isinstance(linear, nn.Linear)
     prefix = f"{g.scope_name}{name}"
-    out = g.MatMul(x, g.weight(f"{prefix}.weight", _values(linear.weight).T))
+    kind = g.precision.numpy_type
+    out = g.MatMul(x, g.weight(f"{prefix}.weight", _values(linear.weight).T.astype(kind)))
     if linear.bias is not None:
-        out = g.Add(out, g.weight(f"{prefix}.bias", _values(linear.bias)))
+        out = g.Add(out, g.weight(f"{prefix}.bias", _values(linear.bias).astype(kind)))
     return str(out)
 
 

@@ -2,12 +2,13 @@
 
 Polygraphy's Comparator runs every case over the reference and the candidates. An error is the difference of a
 forecast divided by the scale of its row, so that it means the same at 1e-6 and at 1e9. What is allowed is ten
-times what upstream's own float32 forecast of that row is away from the same computation in float64.
+times what upstream's own float32 forecast of that row is away from the same computation in float64; in a narrow type, twice what upstream loses in that type.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,10 +28,12 @@ from polygraphy.logger import G_LOGGER
 from torch import Tensor
 
 from chronos_export.cases import Case
+from chronos_export.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.session import Session
 
 NOISE_FACTOR = 10.0
+NARROW_FACTOR = 2.0  # of what upstream itself loses in the same narrow type
 REFERENCE = "upstream"
 INPUTS, OUTPUT = ("context", "group_ids", "future_covariates"), "quantile_preds"
 Floats = NDArray[np.floating[Any]]
@@ -74,17 +77,21 @@ class Verdict:
         return tuple(result for result in self.results if result.problem)
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest records: counts, and the worst result of each runner."""
-        worst = {}
-        for result in sorted(self.results, key=lambda r: r.worst_of_limit):
-            worst[result.runner] = asdict(result)
+        """What the manifest records: counts, the worst result of each runner, and what failed."""
+        worst = {result.runner: result for result in sorted(self.results, key=lambda r: r.worst_of_limit)}
         return {
             "passed": self.passed,
             "cases": len({result.case for result in self.results}),
             "results": len(self.results),
-            "worst": worst,
-            "failures": [asdict(result) for result in self.failures],
+            "worst": [_row(worst[runner]) for runner in sorted(worst)],
+            "failures": [_row(result) for result in self.failures],
         }
+
+
+def _row(result: CaseResult) -> dict[str, Any]:
+    row = asdict(result)
+    del row["error_by_quantile"]
+    return row
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ def validate(
     reference: Chronos2Model,
     candidates: dict[str, Session],
     cases: Sequence[Case],
+    precision: Precision = PRECISIONS["float32"],
     report: Report = ignore,
     folder: Path | None = None,
 ) -> Verdict:
@@ -119,16 +127,20 @@ def validate(
         reference: The unmodified upstream model, float32, in eval mode, loaded apart from the candidates.
         candidates: Name to session; `<name>/univariate` is reported apart.
         cases: The inputs.
+        precision: What the candidates compute in; it sets what they are allowed.
         report: Told after every runner.
-        folder: Where to leave the inputs and upstream's answers in Polygraphy's format, or None.
+        folder: Where to leave the inputs and upstream's answers in Polygraphy's format, and all results as
+            JSON; or None.
     """
-    exact = in_float64(reference)
+    exact, alike = in_float64(reference), _in_precision(reference, precision)
     lone = [case for case in cases if case.is_univariate]
     results: list[CaseResult] = []
     with stage("validate", report) as progress, _quiet_polygraphy():
         answers = _run(UpstreamRunner(reference), cases)
         progress.step(0.4, REFERENCE)
-        truths = {case.name: _truth(exact, case, out) for case, out in zip(cases, answers, strict=True)}
+        truths = {
+            case.name: _truth(exact, alike, case, out) for case, out in zip(cases, answers, strict=True)
+        }
         progress.step(0.6, f"{REFERENCE} in float64")
         for number, (name, session) in enumerate(candidates.items()):
             for runner, chosen in (
@@ -138,9 +150,10 @@ def validate(
                 for case, out in zip(chosen, _run(runner, chosen), strict=True):
                     results.append(_judge(truths[case.name], runner.name, out))
                 progress.step(0.6 + 0.4 * (number + 1) / len(candidates), runner.name)
-        if folder is not None:
-            _write(folder, cases, answers)
-    return Verdict(tuple(results))
+    verdict = Verdict(tuple(results))
+    if folder is not None:
+        _write(folder, cases, answers, verdict)
+    return verdict
 
 
 def in_float64(model: Chronos2Model) -> Chronos2Model:
@@ -189,14 +202,26 @@ def _upstream(model: Chronos2Model, case: Case, dtype: torch.dtype) -> Tensor:
     return out
 
 
-def _truth(exact: Chronos2Model, case: Case, forecast: Floats) -> Truth:
+def _in_precision(model: Chronos2Model, precision: Precision) -> Chronos2Model | None:
+    """Upstream in a narrow type, or None where its own float32 is what candidates are held to."""
+    if precision.torch_type is torch.float32:
+        return None
+    return copy.deepcopy(model).to(precision.torch_type)
+
+
+def _truth(exact: Chronos2Model, alike: Chronos2Model | None, case: Case, forecast: Floats) -> Truth:
     exact_forecast = _upstream(exact, case, torch.float64).numpy()
     context = torch.from_numpy(case.context)[:, -exact.chronos_config.context_length :]
     _, (_, scale) = exact.instance_norm(context)
     scale = scale[..., None].numpy()
-    noise = (np.abs(forecast - exact_forecast) / scale).max(axis=(1, 2))
+    own, factor = forecast, NOISE_FACTOR
+    if alike is not None:
+        own, factor = _upstream(alike, case, torch.float32).numpy(), NARROW_FACTOR
+    noise = (np.abs(own - exact_forecast) / scale).max(axis=(1, 2))
     rounding = (np.finfo(np.float32).eps * np.abs(exact_forecast) / scale).max(axis=(1, 2))
-    return Truth(case, forecast, scale, noise, NOISE_FACTOR * np.maximum(noise, rounding))
+    # Where upstream overflows its own narrow type, nothing but a finite forecast can be asked for.
+    limit = np.where(np.isfinite(noise), factor * np.maximum(noise, rounding), np.inf)
+    return Truth(case, forecast, scale, noise, limit)
 
 
 def _judge(truth: Truth, runner: str, forecast: Floats) -> CaseResult:
@@ -284,13 +309,15 @@ def _run(runner: BaseRunner, cases: Iterable[Case]) -> list[Floats]:
     return [np.asarray(iteration[OUTPUT]) for iteration in results[runner.name]]
 
 
-def _write(folder: Path, cases: Sequence[Case], answers: Sequence[Floats]) -> None:
+def _write(folder: Path, cases: Sequence[Case], answers: Sequence[Floats], verdict: Verdict) -> None:
     save_json([case.feed for case in cases], str(folder / "inputs.json"))
     golden = RunResults()
     golden.add([{OUTPUT: answer} for answer in answers], runner_name=REFERENCE)
     golden.save(str(folder / "golden.json"))
     names = "\n".join(f"{number}\t{case.name}" for number, case in enumerate(cases))
     (folder / "cases.tsv").write_text(names + "\n")
+    results = [asdict(result) for result in verdict.results]
+    (folder / "results.json").write_text(json.dumps(results, indent=1))
 
 
 @contextmanager
