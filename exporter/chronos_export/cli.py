@@ -6,7 +6,6 @@ Nothing heavy is imported before a command needs it, so that help, completion an
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import sys
 import warnings
@@ -18,6 +17,7 @@ import click
 
 from chronos_export.console import Console
 from chronos_export.errors import ChronosExportError, MachineError, UsageError
+from chronos_export.progress import stage
 
 NAME = "chronos-export"
 INTERRUPTED, TERMINATED = 130, 143
@@ -99,6 +99,7 @@ def cli(
     if context.invoked_subcommand is not None:
         return
     from chronos_export.request import BATCHES, default_output, parse_batch, preview
+    from chronos_export.source import locate
 
     if batch is None:
         raise UsageError("no --batch was given", allowed=BATCHES, fix=f"{NAME} --model demo --batch 100")
@@ -109,7 +110,9 @@ def cli(
         console.result({"dry_run": True, **plan}, _as_lines(plan))
         return
 
-    from chronos_export.exporting import export
+    revision = locate(source, revision, console.report).revision  # a wrong name is told before the wait
+    with stage("start", console.report):
+        from chronos_export.exporting import export
 
     artifact = export(
         source,
@@ -139,7 +142,8 @@ def validate(console: Console, artifact: Path) -> None:
     from chronos_export.artifact import open_artifact
 
     open_artifact(artifact)  # refuse a damaged one before anything heavy is imported
-    from chronos_export.exporting import validate_artifact
+    with stage("start", console.report):
+        from chronos_export.exporting import validate_artifact
 
     summary = validate_artifact(artifact, report=console.report).summary()
     console.result(
@@ -219,9 +223,6 @@ def main(arguments: list[str] | None = None) -> None:
     except ChronosExportError as error:
         code = error.exit_code
         console.error(error, code)
-    except BrokenPipeError:  # whoever read us has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
         code = ChronosExportError.exit_code
         console.error(error, code)

@@ -58,7 +58,7 @@ class Console:
         if self.as_json:
             self._emit("result", content)
         else:
-            click.echo(text)
+            _print(text)
 
     def error(self, error: BaseException, exit_code: int) -> None:
         """Say what went wrong, once and readably."""
@@ -80,7 +80,7 @@ class Console:
             click.echo(text, err=True)
 
     def _emit(self, kind: str, content: dict[str, Any]) -> None:
-        click.echo(json.dumps(_finite({"event": kind, **content})))
+        _print(json.dumps(_finite({"event": kind, **content})))
 
     def _rewrite(self, line: str, *, is_last: bool) -> None:
         click.echo(f"\r\x1b[2K{line}", err=True, nl=is_last)
@@ -90,6 +90,14 @@ class Console:
         if self._has_live_line:
             click.echo(err=True)
             self._has_live_line = False
+
+
+def _print(text: str) -> None:
+    """To stdout, or to nobody once whoever read it has seen enough."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _line(event: Event) -> str:

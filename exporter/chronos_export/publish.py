@@ -87,6 +87,7 @@ def check_destination(target: Path, overwrite: bool) -> None:
 
     Raises:
         UsageError: It exists and is not an artifact to replace, or its parent is not a folder.
+        MachineError: Its parent cannot be written.
     """
     if not target.parent.is_dir():
         raise UsageError(
@@ -94,6 +95,8 @@ def check_destination(target: Path, overwrite: bool) -> None:
             allowed="-o inside an existing folder",
             fix=f"mkdir -p {target.parent}",
         )
+    if not os.access(target.parent, os.W_OK | os.X_OK, effective_ids=True):
+        raise _not_writable(target, "permission denied")
     if not target.exists():
         return
     if not target.is_dir():
@@ -120,11 +123,7 @@ def _lock(target: Path) -> Iterator[None]:
         try:
             lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise MachineError(
-                f"{target.parent} cannot be written: {error.strerror}",
-                allowed="-o in a folder of yours",
-                fix=f"chmod u+w {target.parent}, or another -o",
-            ) from error
+            raise _not_writable(target, str(error.strerror)) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -192,6 +191,14 @@ def _remove(folder: Path) -> None:
 def _check_room(target: Path, needs: int) -> None:
     if needs > shutil.disk_usage(target.parent).free:
         raise _disk_full(target, needs)
+
+
+def _not_writable(target: Path, why: str) -> MachineError:
+    return MachineError(
+        f"{target.parent} cannot be written: {why}",
+        allowed="-o in a folder of yours",
+        fix=f"chmod u+w {target.parent}, or another -o",
+    )
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

@@ -40,8 +40,8 @@ def parse_batch(text: str) -> tuple[int, ...]:
 
 def default_output(source: str, batch: tuple[int, ...]) -> Path:
     """`amazon/chronos-2` and (100,) -> `chronos-2-b100`, in the working directory."""
-    name = Path(source).expanduser().resolve().name if Path(source).is_dir() else source.rpartition("/")[2]
-    return Path("-".join([name or "chronos-2", "b" + "-".join(str(rows) for rows in batch)]))
+    name = source if is_hub_id(source) else Path(source).expanduser().resolve().name
+    return Path(f"{name.rpartition('/')[2]}-b{'-'.join(str(rows) for rows in batch)}")
 
 
 def preview(
