@@ -17,9 +17,9 @@ from chronos_export.errors import AccuracyError, IntegrityError
 from chronos_export.manifest import Manifest
 from chronos_export.onnx_export import export_onnx
 from chronos_export.plan import Limits
+from chronos_export.precision import Precision, precision_of
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.publish import publish
-from chronos_export.precision import Precision, precision_of
 from chronos_export.quiet import quiet
 from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
@@ -28,6 +28,7 @@ from chronos_export.targets import EngineOptions, build_engines
 from chronos_export.validate import Verdict, validate
 
 VALIDATION = "validation"
+NO_WISHES = EngineOptions()
 POLYGRAPHY = (
     "polygraphy run model.onnx --onnxrt --load-inputs validation/inputs.json "
     "--load-outputs validation/golden.json --compare snr --snr-threshold 60"
@@ -41,7 +42,7 @@ def export(
     *,
     revision: str | None = None,
     dtype: str = "float32",
-    engine: EngineOptions = EngineOptions(),
+    engine: EngineOptions = NO_WISHES,
     overwrite: bool = False,
     keep_failed: bool = False,
     report: Report = ignore,

@@ -265,7 +265,7 @@ def _heads(g: GraphBuilder, s: m.Sizes, x: str) -> str:
 
 
 def _norm(g: GraphBuilder, name: str, norm: m.RMSNorm, x: str) -> str:
-    """See `RMSNorm`; in the pattern that ONNX Runtime fuses. From float32 to the precision of the products."""
+    """See `RMSNorm`; in the pattern that ONNX Runtime fuses, from float32 to narrow."""
     mean = g.ReduceMean(g.Pow(x, g.number(2.0)), g.ints(-1))
     normed = g.Div(x, g.Sqrt(g.Add(mean, g.number(norm.eps))))
     normed = g.Mul(normed, g.weight(f"{g.scope_name}{name}.weight", _values(norm.weight)))

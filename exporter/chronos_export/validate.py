@@ -2,7 +2,8 @@
 
 Polygraphy's Comparator runs every case over the reference and the candidates. An error is the difference of a
 forecast divided by the scale of its row, so that it means the same at 1e-6 and at 1e9. What is allowed is ten
-times what upstream's own float32 forecast of that row is away from the same computation in float64; in a narrow type, twice what upstream loses in that type.
+times what upstream's own float32 forecast of that row is away from the same computation in float64; in a
+narrow type, twice what upstream loses in that type.
 """
 
 from __future__ import annotations
