@@ -49,7 +49,7 @@ class Resources:
 
     @property
     def budget(self) -> int:
-        """Registers a thread may take: 4 blocks of 128 threads a multiprocessor, 5 where its memory holds them."""
+        """Registers a thread may take: 4 blocks of 128 threads a multiprocessor, 5 where memory holds them."""
         if self.kernel.startswith("row_kernel"):
             return 72
         return 96 if self.kernel.startswith("mma_kernel") and self.architecture >= 90 else 128
@@ -76,7 +76,8 @@ def build_library(output: Path, architectures: tuple[int, ...] = ARCHITECTURES) 
         targets.append(f"-gencode=arch=compute_{PTX_ARCHITECTURE},code=compute_{PTX_ARCHITECTURE}")
     said = _run(
         "nvcc", "-std=c++17", "-O3", "-shared", "--cudart=static", "--threads=2", "-Xptxas=-v", *targets,
-        "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unknown-pragmas", "-Xlinker=--exclude-libs,ALL", "-Xlinker=--as-needed",
+        "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unknown-pragmas",
+        "-Xlinker=--exclude-libs,ALL", "-Xlinker=--as-needed",
         SOURCE_FOLDER / "group_attention.cu", "-o", output,
     )  # fmt: skip
     return parse_resources(said)
@@ -140,9 +141,8 @@ def main() -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(built, output)
     for r in resources:
-        print(
-            f"sm_{r.architecture:<4} {r.kernel:<24} {r.registers:4} of {r.budget} registers, {r.spilled} B spilled"
-        )
+        use = f"{r.registers:3} of {r.budget} registers, {r.spilled} B spilled"
+        print(f"sm_{r.architecture:<4} {r.kernel:<24} {use}")
     if not all(r.within_budget for r in resources):
         sys.exit("a kernel spills or takes more registers than its budget")
 

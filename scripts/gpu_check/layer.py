@@ -16,19 +16,16 @@ ROWS, TOKENS, HEADS, HEAD_DIM = 2000, 97, 12, 64
 SEGMENT_LENGTHS = (1, 5, 20, 100, 500, 2000)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 OURS = "ours"
-MAX_ERROR = {
-    torch.float32: 1e-3,
-    torch.float16: 1e-2,
-    torch.bfloat16: 5e-2,
-}  # a peer beyond this computed something else
+# A peer further from ours than this has computed something else.
+MAX_ERROR = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 def time_layers(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
     """Time every (type, length, implementation).
 
     Returns:
-        {"copy_bandwidth": bytes/s, "matmul": {dtype: operations/s}, "times": [records]}; a record has dtype, segment,
-        name, ms (or None and why), and of ours the share of the copy bandwidth.
+        {"copy_bandwidth": bytes/s, "matmul": {dtype: operations/s}, "times": [records]}; a record has dtype,
+        segment, name, ms (or None and why), and of ours the share of the copy bandwidth.
     """
     bandwidth = copy_bandwidth()
     rates = {_name(dtype): matmul_rate(dtype) for dtype in DTYPES}
@@ -44,7 +41,7 @@ def time_layers(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def bytes_moved(dtype: torch.dtype, length: int) -> int:
-    """Least bytes of a layer: queries, keys and values in, outputs out; alone in its group, a row needs only values."""
+    """Least bytes of a layer: queries, keys, values, outputs; of a row alone in its group, values and outputs."""
     numbers = ROWS * TOKENS * HEADS * HEAD_DIM
     return numbers * dtype.itemsize * (2 if length == 1 else 4)
 

@@ -1,7 +1,7 @@
-"""Other ways to compute group attention with what PyTorch has, each from and to [rows, tokens, heads * head_dim].
+"""Group attention with what PyTorch has, each from and to [rows, tokens, heads * head_dim].
 
-A peer is prepared once per problem (masks, index tensors: not timed) and then called. All segments of a timed problem
-have one length, which is the best case for every peer.
+A peer is prepared once per problem (masks, index tensors: not timed) and then called. All segments of a timed
+problem have one length, which is the best case for every peer.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ def make_problem(
         head_dim: Width of a head.
         dtype: Of query, key and value.
         device: Where.
-        layout: One of `LAYOUTS`: dense with rows or with tokens outermost, one [rows, tokens, 3 * width] buffer, or
-            rows that start anywhere.
+        layout: One of `LAYOUTS`: dense with rows or with tokens outermost, one [rows, tokens, 3 * width]
+            buffer, or rows that start anywhere.
         dead: Share of dead tokens.
         scale: Standard deviation of the numbers.
         seed: Of the random numbers.
@@ -106,8 +106,8 @@ class Answer:
 def answer(problem: Problem) -> Answer:
     """Dense attention in float64 under the segments' mask.
 
-    The bound follows the arithmetic: scores summed in float32, weights rounded to the inputs' type, sums of them in
-    float32, the result rounded once. Rows alone in their segment, and dead rows, must be exact.
+    The bound follows the arithmetic: scores summed in float32, weights rounded to the inputs' type, sums of
+    them in float32, the result rounded once. Rows alone in their segment, and dead rows, must be exact.
     """
     dtype = problem.query.dtype
     u32, u = 2.0**-24, UNIT_ROUNDOFF[dtype]
@@ -140,7 +140,7 @@ def answer(problem: Problem) -> Answer:
 
 
 def share_of_bound(got: Tensor, right: Answer) -> float:
-    """The largest error as a share of its bound: right up to 1; infinite where exactness is missed, or for a NaN."""
+    """The largest error as a share of its bound: right up to 1; infinite for a NaN or where 0 is due."""
     error = (got.double() - right.output).abs()
     share = torch.where(error == 0, 0, error / right.bound)
     return float(torch.nan_to_num(share, nan=torch.inf, posinf=torch.inf).max())

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,14 +213,19 @@ def _noticed_by(stdout: str, stderr: str) -> str:
     return "case " + " ".join(failed[0].split()[:2]) if failed else "crash"
 
 
+def kill_all(mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, str]]:
+    """`kill` each, two at a time, in order."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield from zip(mutants, pool.map(kill, mutants), strict=True)
+
+
 def main() -> int:
-    """Kill all, two at a time; one line each. Exit status 1 if one survives."""
+    """One line a bug. Exit status 1 if one survives."""
     wanted = [m for m in MUTANTS if not sys.argv[1:] or any(part in m.name for part in sys.argv[1:])]
     survived = 0
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for mutant, noticed_by in zip(wanted, pool.map(kill, wanted), strict=True):
-            print(f"{mutant.name:<50} {noticed_by or 'SURVIVED'}", flush=True)
-            survived += not noticed_by
+    for mutant, noticed_by in kill_all(wanted):
+        print(f"{mutant.name:<50} {noticed_by or 'SURVIVED'}", flush=True)
+        survived += not noticed_by
     print(f"{len(wanted) - survived} of {len(wanted)} planted bugs noticed")
     return 1 if survived else 0
 
