@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 from chronos_export import engine
+from chronos_export.checkpoint import load_checkpoint
 from chronos_export.engine import RTX_COMPUTE_CAPABILITIES, EngineInfo, build_engine
 from chronos_export.errors import BuildError, MachineError, UsageError
+from chronos_export.exporting import write_graphs
+from chronos_export.precision import precision_of
 from chronos_export.progress import Event
 from engines import make_graph
 
@@ -61,6 +64,17 @@ def test_one_plan_with_a_profile_per_row_count(tmp_path: Path, dtype: str) -> No
     assert fractions[-1] == 1.0
     assert len(set(fractions)) > 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.plan", "model.onnx"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_demo_model_becomes_an_engine(tmp_path: Path, dtype: str) -> None:
+    checkpoint = load_checkpoint("demo")
+    write_graphs(checkpoint, tmp_path, precision_of(dtype))
+    info = build(
+        tmp_path / "model.onnx", tmp_path, (100, 200), context=512, horizon=64, compute_capabilities=["8.6"]
+    )
+    assert info.plugin_layers == checkpoint.config["num_layers"]
+    assert info.profiles == (100, 200)
 
 
 def test_the_plan_depends_on_the_compute_capabilities(graph: Path, tmp_path: Path) -> None:
