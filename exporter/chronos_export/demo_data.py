@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chronos_export.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def load(name: str) -> RealData:
 
 def _raw(name: str) -> Any:
     try:
-        from statsmodels import datasets  # type: ignore[import-untyped]
+        from statsmodels import datasets
     except ImportError as error:
         raise MachineError(
             "The demo data sets come with statsmodels, which is not installed.",

@@ -17,8 +17,8 @@ pipeline_tag: time-series-forecasting
 ---
 # The demo checkpoint
 
-A small Chronos-2 ({parameters:,} parameters, {layers} layers, float32) to try and test `chronos-export` without a
-download. For forecasts that matter use `amazon/chronos-2`. Licence: Apache-2.0.
+A small Chronos-2 ({parameters:,} parameters, {layers} layers, float32) to try and test `chronos-export`
+without a download. For forecasts that matter use `amazon/chronos-2`. Licence: Apache-2.0.
 
 It was trained with `Chronos2Pipeline.fit` of chronos-forecasting on synthetic series only: seasons,
 stochastic cycles, autoregressions, walks, trends and level shifts, alone, in groups with shared factors, and
@@ -42,6 +42,7 @@ square root of the seasons ahead.
 
 {table}
 
+Ahead of the seasonal naive forecast in MASE: {mase_wins}. In WQL: {wql_wins}.
 Geometric mean of demo over seasonal naive: MASE {mase:.3f}, WQL {wql:.3f}.
 """
 
@@ -56,7 +57,14 @@ def card(recipe: Recipe, parameters: int, table: Table) -> str:
         table=as_markdown(table),
         mase=ratio(table, "mase"),
         wql=ratio(table, "wql"),
+        mase_wins=", ".join(wins(table, "mase")) or "none",
+        wql_wins=", ".join(wins(table, "wql")) or "none",
     )
+
+
+def wins(table: Table, metric: str) -> list[str]:
+    """The data sets where the demo is ahead of the seasonal naive."""
+    return [name for name, row in table.items() if row["demo"][metric] < row["seasonal naive"][metric]]
 
 
 def ratio(table: Table, metric: str) -> float:

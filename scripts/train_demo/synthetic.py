@@ -18,7 +18,7 @@ Curve = NDArray[np.float64]
 Rng = np.random.Generator
 
 PERIODS = (4, 5, 7, 8, 10, 11, 12, 13, 22, 24, 26, 30, 48, 52, 60, 96, 144, 168, 336, 365)
-SHORTEST, LONGEST = 32, 2400
+SHORTEST, LONGEST = 64, 2700
 
 
 def standard(curve: Curve) -> Curve:
@@ -33,7 +33,11 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
 
 def season(rng: Rng, length: int) -> Curve:
     """A fixed pattern repeated, smooth or jagged, its strength drifting in one series of three."""
-    period = float(rng.choice(PERIODS)) if rng.random() < 0.7 else log_uniform(rng, 2.5, 400.0)
+    longest = length / 4
+    if rng.random() < 0.8:
+        period = float(rng.choice([period for period in PERIODS if period <= longest]))
+    else:
+        period = log_uniform(rng, 2.5, longest)
     time = np.arange(length) + rng.uniform(0, period)
     if rng.random() < 0.7:
         harmonics = np.arange(1, 1 + rng.integers(1, 1 + max(1, min(6, int(period / 2)))))
@@ -100,13 +104,13 @@ def steps(rng: Rng, length: int) -> Curve:
 
 
 PARTS: tuple[tuple[float, Callable[[Rng, int], Curve]], ...] = (
-    (0.50, season),
-    (0.20, season),
-    (0.20, cycle),
-    (0.30, autoregression),
-    (0.40, walk),
+    (0.60, season),
+    (0.15, season),
+    (0.15, cycle),
+    (0.20, autoregression),
+    (0.35, walk),
     (0.30, trend),
-    (0.08, steps),
+    (0.05, steps),
 )
 
 
@@ -116,7 +120,7 @@ def series(rng: Rng, length: int) -> Curve:
     for probability, part in PARTS:
         if rng.random() < probability:
             curve += log_uniform(rng, 0.2, 3.0) * standard(part(rng, length))
-    curve = standard(curve) + log_uniform(rng, 0.003, 1.5) * standard(noise(rng, length))
+    curve = standard(curve) + log_uniform(rng, 0.002, 0.7) * standard(noise(rng, length))
     bend = rng.random()
     if bend < 0.2:
         curve = np.exp(rng.uniform(0.1, 1.2) * standard(curve))
@@ -132,13 +136,19 @@ def lagged(curve: Curve, lag: int) -> Curve:
     return np.concatenate([np.full(lag, curve[0]), curve[: curve.size - lag]])
 
 
+def loading(rng: Rng) -> float:
+    """How strongly one series drives another: mostly upwards, so that the sign can be learnt last."""
+    size = abs(rng.normal())
+    return size if rng.random() < 0.8 else -size
+
+
 def shared_factors(rng: Rng, length: int) -> Curve:
     """Rows that mix a few common series, some of them late, plus something of their own: [rows, length]."""
     factors = [series(rng, length) for _ in range(rng.integers(1, 4))]
     own = log_uniform(rng, 0.02, 1.0)
     rows = []
     for _ in range(rng.integers(2, 7)):
-        mixed = sum(rng.normal() * lagged(factor, rng.integers(0, 9)) for factor in factors)
+        mixed = sum(loading(rng) * lagged(factor, rng.integers(0, 9)) for factor in factors)
         rows.append(standard(np.asarray(mixed)) + own * series(rng, length))
     return np.stack(rows)
 
@@ -157,13 +167,13 @@ def driver(rng: Rng, length: int) -> Curve:
 def driven(rng: Rng, length: int) -> tuple[Curve, int]:
     """Targets driven by covariates: [rows, length], the covariates last, and the number of targets."""
     covariates = [driver(rng, length) for _ in range(rng.integers(1, 4))]
-    own = log_uniform(rng, 0.05, 1.0)
+    own = log_uniform(rng, 0.02, 0.5)
     targets = []
     for _ in range(rng.integers(1, 3)):
         effect = np.zeros(length)
         for covariate in covariates:
-            lag = rng.integers(0, 4) if rng.random() < 0.4 else 0
-            effect += rng.normal() * standard(lagged(covariate, lag))
+            lag = rng.integers(0, 4) if rng.random() < 0.2 else 0
+            effect += loading(rng) * standard(lagged(covariate, lag))
         targets.append(standard(effect) + own * series(rng, length))
     return np.stack(targets + covariates), len(targets)
 
@@ -190,9 +200,9 @@ def task(seed: int, index: int) -> PreparedInput:
     length = int(log_uniform(rng, SHORTEST, LONGEST))
     known = 0
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.45:
         rows, targets = series(rng, length)[None], 1
-    elif kind < 0.75:
+    elif kind < 0.65:
         rows = shared_factors(rng, length)
         targets = rows.shape[0] if rng.random() < 0.7 else 1
     else:

@@ -30,7 +30,7 @@ class Recipe:
     """
 
     seed: int = 2026
-    steps: int = 6500
+    steps: int = 2400
     learning_rate: float = 2e-3
     tasks: int = 20_000
     tokens: int = 2048
@@ -38,7 +38,6 @@ class Recipe:
     d_ff: int = 384
     layers: int = 3
     heads: int = 2
-    initializer_factor: float = 0.1
 
 
 def untrained(recipe: Recipe) -> Chronos2Pipeline:
@@ -51,7 +50,6 @@ def untrained(recipe: Recipe) -> Chronos2Pipeline:
         num_layers=recipe.layers,
         num_heads=recipe.heads,
         dropout_rate=0.0,
-        initializer_factor=recipe.initializer_factor,
         architectures=["Chronos2Model"],
         chronos_pipeline_class="Chronos2Pipeline",
         chronos_config={
@@ -66,14 +64,36 @@ def untrained(recipe: Recipe) -> Chronos2Pipeline:
             "use_reg_token": True,
         },
     )
-    return Chronos2Pipeline(Chronos2Model(config))
+    model = Chronos2Model(config)
+    initialise(model)
+    return Chronos2Pipeline(model)
+
+
+@torch.no_grad()
+def initialise(model: Chronos2Model) -> None:
+    """Draw weights that keep activations near 1 and first forecasts near 0.
+
+    Upstream scales a weight by its fan-in, but under transformers 5 the base class then draws every matrix
+    anew, all with one deviation.
+    """
+    for name, weight in model.named_parameters():
+        if weight.ndim == 1:
+            weight.fill_(1.0 if "layer_norm" in name else 0.0)
+            continue
+        deviation = 1.0 if name.startswith("shared") else weight.shape[1] ** -0.5
+        if ".q." in name:  # scores are not divided by the root of the head size
+            deviation *= model.config.d_kv**-0.5
+        if name.startswith("output_patch_embedding"):
+            deviation *= 0.3
+        weight.normal_(0.0, deviation)
 
 
 class VaryWindow(TrainerCallback):
     """Draws a new context length, horizon and row count before each batch.
 
     `fit` keeps one window for the whole training, and a model trained so is poor at any other. Rows shrink as
-    windows grow, so that a step costs the same.
+    windows grow, so that a step costs the same; series much shorter than the window are passed over, for they
+    would be mostly padding.
     """
 
     def __init__(self, tokens: int, seed: int) -> None:
@@ -84,10 +104,11 @@ class VaryWindow(TrainerCallback):
         self.dataset = kwargs["train_dataloader"].dataset
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        context = int(math.exp(self.rng.uniform(math.log(2), math.log(128))))
-        horizon = int(math.exp(self.rng.uniform(0.0, math.log(8 if self.rng.random() < 0.9 else 64))))
+        context = int(math.exp(self.rng.uniform(math.log(3), math.log(129))))
+        horizon = int(math.exp(self.rng.uniform(0.0, math.log(6 if self.rng.random() < 0.9 else 65))))
         data = self.dataset
         data.context_length = context * PATCH
+        data.min_past = data.context_length * 3 // 4
         data.prediction_length = horizon * PATCH
         data.num_output_patches = horizon
         data.min_length = data.min_past + data.prediction_length
