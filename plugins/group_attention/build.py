@@ -49,7 +49,7 @@ class Resources:
 
     @property
     def budget(self) -> int:
-        """Registers a thread may take: 4 blocks of 128 threads a multiprocessor, 5 where memory holds them."""
+        """Registers a thread may take: 4 blocks of 128 threads fit a multiprocessor, or 5 of mma_kernel."""
         if self.kernel.startswith("row_kernel"):
             return 72
         return 96 if self.kernel.startswith("mma_kernel") and self.architecture >= 90 else 128
@@ -77,7 +77,7 @@ def build_library(output: Path, architectures: tuple[int, ...] = ARCHITECTURES) 
     said = _run(
         "nvcc", "-std=c++17", "-O3", "-shared", "--cudart=static", "--threads=2", "-Xptxas=-v", *targets,
         "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unknown-pragmas",
-        "-Xlinker=--exclude-libs,ALL", "-Xlinker=--as-needed",
+        "-Xcompiler=-static-libstdc++,-static-libgcc", "-Xlinker=--exclude-libs,ALL", "-Xlinker=--as-needed",
         SOURCE_FOLDER / "group_attention.cu", "-o", output,
     )  # fmt: skip
     return parse_resources(said)

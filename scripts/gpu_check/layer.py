@@ -41,7 +41,7 @@ def time_layers(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def bytes_moved(dtype: torch.dtype, length: int) -> int:
-    """Least bytes of a layer: queries, keys, values, outputs; of a row alone in its group, values and outputs."""
+    """Least bytes of a layer: queries, keys, values, outputs; of rows alone in their group, the last two."""
     numbers = ROWS * TOKENS * HEADS * HEAD_DIM
     return numbers * dtype.itemsize * (2 if length == 1 else 4)
 

@@ -1,0 +1,116 @@
+"""The ctypes binding, over the emulated library: same C interface, host memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "group_attention")]
+
+import build  # noqa: E402
+from scripts.gpu_check.problem import (  # noqa: E402
+    LAYOUTS,
+    UNIT_ROUNDOFF,
+    Problem,
+    answer,
+    make_problem,
+    share_of_bound,
+)
+
+from chronos_export.cuda_kernel import Kernel  # noqa: E402
+from chronos_export.errors import MachineError, UsageError  # noqa: E402
+from chronos_export.group_attention import group_attention_reference  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
+    library = tmp_path_factory.mktemp("emulated") / "libemulated.so"
+    build.build_emulated_library(library)
+    return Kernel(library)
+
+
+def problem_of(dtype: torch.dtype = torch.float32, layout: str = "rows", head_dim: int = 64) -> Problem:
+    return make_problem([1, 20, 2, 17], 2, 2, head_dim, dtype, device="cpu", layout=layout, dead=0.2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", UNIT_ROUNDOFF)
+def test_every_layout_and_type(kernel: Kernel, dtype: torch.dtype, layout: str) -> None:
+    problem = problem_of(dtype, layout)
+    got = kernel.run(*problem.arguments, stream=0)
+    assert share_of_bound(got, answer(problem)) <= 1
+    assert got.stride() == torch.empty_like(problem.query).stride()
+
+
+@pytest.mark.parametrize("head_dim", [8, 40, 128])
+def test_other_head_dims(kernel: Kernel, head_dim: int) -> None:
+    problem = problem_of(head_dim=head_dim)
+    assert share_of_bound(kernel.run(*problem.arguments, stream=0), answer(problem)) <= 1
+
+
+def test_the_reference_is_inside_the_same_bound() -> None:
+    problem = problem_of()
+    assert share_of_bound(group_attention_reference(*problem.arguments), answer(problem)) <= 1
+
+
+def test_the_bound_is_no_free_pass(kernel: Kernel) -> None:
+    problem = problem_of()
+    got = kernel.run(*problem.arguments, stream=0)
+    assert share_of_bound(got * (1 + 1e-3), answer(problem)) > 1
+
+
+def test_a_transposed_last_dimension_is_right(kernel: Kernel) -> None:
+    problem = problem_of()
+    turned = problem.query.transpose(1, 2).contiguous().transpose(1, 2)
+    got = kernel.run(turned, *problem.arguments[1:], stream=0)
+    assert torch.equal(got, kernel.run(*problem.arguments, stream=0))
+
+
+def test_no_rows(kernel: Kernel) -> None:
+    problem = problem_of()
+    tensors = [x[:0] for x in problem.arguments[:-1]]
+    assert kernel.run(*tensors, problem.heads, stream=0).shape == (0, 2, 128)
+
+
+@pytest.mark.parametrize(
+    ("position", "change", "message"),
+    [
+        (0, lambda x: x.double(), "query is torch.float64"),
+        (1, lambda x: x.half(), "key is torch.float16"),
+        (2, lambda x: x[:-1], "value is"),
+        (3, lambda x: x.long(), "segment_begin is torch.int64"),
+        (5, lambda x: x.int(), "key_mask is torch.int32"),
+        (6, lambda _: 3, "with 3 heads"),
+        (6, lambda _: 32, "head_dim is 4"),
+    ],
+)
+def test_what_does_not_fit_is_refused(kernel: Kernel, position: int, change: object, message: str) -> None:
+    arguments = list(problem_of().arguments)
+    assert callable(change)
+    arguments[position] = change(arguments[position])
+    with pytest.raises(UsageError, match=message):
+        kernel.run(*arguments, stream=0)
+
+
+def test_a_missing_library(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="does not exist"):
+        Kernel(tmp_path / "nothing.so")
+
+
+def test_a_file_that_is_no_library(tmp_path: Path) -> None:
+    (tmp_path / "x.so").write_text("not a library")
+    with pytest.raises(MachineError, match="cannot be used"):
+        Kernel(tmp_path / "x.so")
+
+
+@pytest.mark.parametrize(("source", "message"), [("", "cannot be used"), ("2", "has ABI 2")])
+def test_another_library(tmp_path: Path, source: str, message: str) -> None:
+    body = f'extern "C" int chronos_group_attention_abi() {{ return {source}; }}' if source else "int other;"
+    (tmp_path / "x.cpp").write_text(body)
+    build._run("g++", "-shared", "-fPIC", tmp_path / "x.cpp", "-o", tmp_path / "x.so")
+    with pytest.raises(MachineError, match=message):
+        Kernel(tmp_path / "x.so")
