@@ -22,7 +22,7 @@ without a download. For forecasts that matter use `amazon/chronos-2`. Licence: A
 
 It was trained with `Chronos2Pipeline.fit` of chronos-forecasting on synthetic series only: seasons,
 stochastic cycles, autoregressions, walks, trends and level shifts, alone, in groups with shared factors, and
-driven by known covariates. Contexts of 32 to 2048 steps, horizons of 16 to 1024, mostly below 128.
+driven by known covariates. Contexts of 48 to 2048 steps, horizons of 16 to 1024, mostly below 128.
 
     python -m scripts.train_demo               # trains it, and writes this folder
     python -m scripts.train_demo --evaluate    # scores it, and prints the table below
