@@ -44,7 +44,7 @@ class AcceleratedPipeline(Chronos2Pipeline):  # type: ignore[misc]
         return accelerate(super().fit(*args, callbacks=callbacks, **kwargs))
 
 
-class _AccelerateTraining(TrainerCallback):  # type: ignore[misc]
+class _AccelerateTraining(TrainerCallback):
     """Upstream's `fit` trains a fresh copy of the model: that copy is changed before its first step."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:

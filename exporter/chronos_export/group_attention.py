@@ -72,14 +72,15 @@ def _attend(
     out = F.scaled_dot_product_attention(
         by_token(query), by_token(key), by_token(value), attn_mask=bias, dropout_p=dropout, scale=1.0
     )
-    out = out.unflatten(0, (rows // length, tokens)).permute(0, 3, 1, 2, 4)
+    out = out.reshape(rows // length, tokens, num_heads, length, -1).permute(0, 3, 1, 2, 4)
     return out.reshape(rows, tokens, width)
 
 
 def _dropped_singles(value: Tensor, num_heads: int, dropout: float) -> Tensor:
     """A group of one has one weight of 1 per token and head, and training drops that too."""
     ones = torch.ones(*value.shape[:2], num_heads, 1, dtype=value.dtype, device=value.device)
-    return (F.dropout(ones, dropout) * value.unflatten(-1, (num_heads, -1))).flatten(-2)
+    split = value.reshape(*value.shape[:2], num_heads, -1)
+    return (F.dropout(ones, dropout) * split).flatten(-2)
 
 
 @torch.library.custom_op("chronos::group_attention", mutates_args=())
@@ -109,8 +110,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     query, key, value, begin, end, key_mask = ctx.saved_tensors
     with torch.enable_grad():
-        leaves = [x.detach().requires_grad_() for x in (query, key, value)]
-        out = group_attention_reference(*leaves, begin, end, key_mask, ctx.num_heads)
+        leaves = q, k, v = tuple(x.detach().requires_grad_() for x in (query, key, value))
+        out = group_attention_reference(q, k, v, begin, end, key_mask, ctx.num_heads)
         # Singles use neither query nor key, so either may be absent from the graph.
         grads = torch.autograd.grad(out, leaves, grad, allow_unused=True, materialize_grads=True)
     return (*grads, None, None, None, None)

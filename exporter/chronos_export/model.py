@@ -8,7 +8,7 @@ reads the others.
 Shape letters: R rows, T context length, H horizon, P context patches, N output patches, S = P + 1 + N tokens,
 D d_model, Q quantiles.
 
-Source: chronos-forecasting 2.3.2, chronos2/model.py (Chronos2Model.forward) and chronos_bolt.py (InstanceNorm).
+Source: chronos-forecasting 2.3.2, Chronos2Model.forward in chronos2/model.py, InstanceNorm in chronos_bolt.py.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.dropout(self.output(self.act(self.hidden(x))), self.dropout, self.training)
-        return out + self.residual(x)
+        residual: Tensor = self.residual(x)
+        return out + residual
 
 
 class TimeAttention(nn.Module):
@@ -100,7 +101,8 @@ class TimeAttention(nn.Module):
         return F.dropout(out, self.dropout, self.training)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        split: Tensor = x.unflatten(2, (self.num_heads, -1))
+        return split.transpose(1, 2)
 
 
 class GroupAttention(nn.Module):
@@ -174,7 +176,8 @@ class Block(nn.Module):
         """x [R, S, D] to the tokens `first ..` of the next block's input, [R, S - first, D]."""
         x = x[:, first:] + self.time(self.time_norm(x), rope, alive, first)
         x = x + self.group(self.group_norm(x), segments, alive[:, first:])
-        return x + self.feed_forward(self.forward_norm(x))
+        update: Tensor = self.feed_forward(self.forward_norm(x))
+        return x + update
 
 
 class Encoder(nn.Module):
@@ -255,7 +258,7 @@ class SegmentedChronos2(nn.Module):
         alive_rest = torch.ones_like(tokens[:, past:, 0], dtype=torch.bool)
         alive = torch.cat([alive_past, alive_rest], dim=1)
         hidden = self.encoder(tokens, alive, segments, first=past + 1)
-        out = self.head(hidden).to(torch.promote_types(dtype, torch.float32))
+        out: Tensor = self.head(hidden).to(torch.promote_types(dtype, torch.float32))
         out = out.unflatten(2, (s.quantiles, s.patch)).transpose(1, 2).flatten(2)
         if s.use_arcsinh:
             out = sinh(out)

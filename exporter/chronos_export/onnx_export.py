@@ -28,12 +28,15 @@ INLINE_BYTES = 1024  # smaller tensors stay in the graph
 
 # Every operator the graphs may hold. None lacks a kernel on ONNX Runtime's CPU or CUDA provider, nor a
 # TensorRT layer; Asinh, Sinh, Unique, TopK and Compress are the ones to keep out.
-ALLOWED_OPERATORS = frozenset(
-    "Abs Add And Cast CastLike Concat Constant Cos CumSum Div Equal Exp Expand Gather Gelu Greater "
-    "GroupAttention Identity IsNaN Less Log MatMul Max Min Mul Neg NonZero Not Pad Pow Range ReduceMax ReduceMean "
-    "ReduceMin ReduceSum Relu Reshape Round ScatterElements Shape Sigmoid Sign Sin Slice Softmax Split Sqrt Squeeze Sub "
-    "Transpose Unsqueeze Where".split()
-)
+# fmt: off
+ALLOWED_OPERATORS = frozenset((
+    "Abs", "Add", "And", "Cast", "CastLike", "Concat", "Constant", "Cos", "CumSum", "Div", "Equal", "Exp",
+    "Expand", "Gather", "Gelu", "Greater", "GroupAttention", "Identity", "IsNaN", "Less", "Log", "MatMul",
+    "Max", "Min", "Mul", "Neg", "NonZero", "Not", "Pad", "Pow", "Range", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "ScatterElements", "Shape", "Sigmoid", "Sign",
+    "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+))
+# fmt: on
 
 
 def export_onnx(

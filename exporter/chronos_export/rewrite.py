@@ -7,7 +7,6 @@ upstream's weights (and any LoRA layer that wraps them).
 
 from __future__ import annotations
 
-import copy
 from typing import Any, TypeVar
 
 from chronos.chronos2 import Chronos2Model
@@ -89,17 +88,19 @@ def univariate(segmented: m.SegmentedChronos2) -> m.UnivariateChronos2:
     Returns:
         A module whose forward takes no group ids.
     """
-    blocks = []
-    for block in segmented.encoder.blocks:
-        lone = copy.copy(block)
-        lone._modules = dict(block._modules)
-        lone.group = m.SingleRow(_product(block.group.o, block.group.v))
-        blocks.append(lone)
+    blocks = [_lone_block(block) for block in segmented.encoder.blocks]
     encoder = m.Encoder(blocks, segmented.encoder.final_norm, segmented.sizes, segmented.encoder.dropout)
     lone_model = m.UnivariateChronos2(
         segmented.embedding, segmented.reg_token, encoder, segmented.head, segmented.sizes
     )
     return lone_model.train(segmented.training)
+
+
+def _lone_block(block: Any) -> m.Block:
+    group = m.SingleRow(_product(block.group.o, block.group.v))
+    return m.Block(
+        block.time_norm, block.time, block.group_norm, group, block.forward_norm, block.feed_forward
+    )
 
 
 def _product(outer: nn.Linear, inner: nn.Linear) -> nn.Linear:

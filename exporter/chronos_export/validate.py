@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,7 +116,7 @@ class Truth:
 
 def validate(
     reference: Chronos2Model,
-    candidates: dict[str, Session],
+    candidates: Mapping[str, Session],
     cases: Sequence[Case],
     precision: Precision = PRECISIONS["float32"],
     report: Report = ignore,
@@ -151,9 +151,9 @@ def validate(
                 for case, out in zip(chosen, _run(runner, chosen), strict=True):
                     results.append(_judge(truths[case.name], runner.name, out))
                 progress.step(0.6 + 0.4 * (number + 1) / len(candidates), runner.name)
-    verdict = Verdict(tuple(results))
-    if folder is not None:
-        _write(folder, cases, answers, verdict)
+        verdict = Verdict(tuple(results))
+        if folder is not None:
+            _write(folder, cases, answers, verdict)
     return verdict
 
 
@@ -253,7 +253,8 @@ def _judge(truth: Truth, runner: str, forecast: Floats) -> CaseResult:
 def _crossing(forecast: Floats, scale: Floats) -> Floats:
     """How far, at worst, a lower quantile of each row lies above the next one."""
     falls = -np.diff(forecast.astype(np.float64), axis=1) / scale
-    return np.maximum(falls, 0).max(axis=(1, 2), initial=0.0)
+    worst: Floats = np.maximum(falls, 0).max(axis=(1, 2), initial=0.0)
+    return worst
 
 
 class _Runner(BaseRunner):  # type: ignore[misc]
