@@ -223,7 +223,6 @@ def test_a_reader_who_leaves(artifact: Path) -> None:
     ("stage", "how", "code"),
     [
         ("start", signal.SIGINT, 130),
-        ("export", signal.SIGINT, 130),
         ("validate", signal.SIGINT, 130),
         ("validate", signal.SIGTERM, 143),
     ],
@@ -249,6 +248,26 @@ def test_stops_promptly_and_leaves_nothing(
     assert '"result"' not in out
     assert not list(tmp_path.iterdir())
     assert time.monotonic() - begin < 15  # seconds on a busy machine; it is about one on an idle one
+
+
+CHATTER = """
+import os, sys
+from chronos_export.console import Console
+from chronos_export.progress import Event
+console = Console(as_json=True, is_verbose="verbose" in sys.argv)
+with console.libraries():
+    print("python chatter")
+    os.write(1, b"native chatter\\n")
+    console.report(Event("export", 1.0, 1.0))
+console.result({"done": True}, "")
+"""
+
+
+def test_stdout_is_ours_whatever_libraries_print() -> None:
+    for flag, chatter in (("", []), ("verbose", ["native chatter", "python chatter"])):
+        done = subprocess.run([sys.executable, "-c", CHATTER, flag], capture_output=True, text=True)
+        assert [event["event"] for event in events(done.stdout)] == ["stage", "result"]
+        assert sorted(done.stderr.splitlines()) == chatter
 
 
 TALK = """

@@ -111,18 +111,19 @@ def cli(
         return
 
     revision = locate(source, revision, console.report).revision  # a wrong name is told before the wait
-    with stage("start", console.report):
-        from chronos_export.exporting import export
+    with console.libraries():
+        with stage("start", console.report):
+            from chronos_export.exporting import export
 
-    artifact = export(
-        source,
-        rows,
-        output,
-        revision=revision,
-        overwrite=force,
-        keep_failed=keep_failed,
-        report=console.report,
-    )
+        artifact = export(
+            source,
+            rows,
+            output,
+            revision=revision,
+            overwrite=force,
+            keep_failed=keep_failed,
+            report=console.report,
+        )
     proven = artifact.manifest.validation
     console.result(
         {
@@ -142,10 +143,11 @@ def validate(console: Console, artifact: Path) -> None:
     from chronos_export.artifact import open_artifact
 
     open_artifact(artifact)  # refuse a damaged one before anything heavy is imported
-    with stage("start", console.report):
-        from chronos_export.exporting import validate_artifact
+    with console.libraries():
+        with stage("start", console.report):
+            from chronos_export.exporting import validate_artifact
 
-    summary = validate_artifact(artifact, report=console.report).summary()
+        summary = validate_artifact(artifact, report=console.report).summary()
     console.result(
         {"artifact": str(artifact), "validation": summary},
         f"{artifact}: {summary['cases']} cases forecast as upstream does",

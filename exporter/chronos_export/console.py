@@ -10,9 +10,11 @@ import math
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -37,11 +39,29 @@ class Console:
     def __post_init__(self) -> None:
         self._lock = Lock()  # downloads report from threads of their own
         self._has_live_line = False
+        self._stdout: TextIO | None = None  # where results go while libraries have file descriptor 1
 
     @property
     def is_live(self) -> bool:
         """Whether progress may rewrite its line."""
         return sys.stderr.isatty() and not (self.as_json or self.is_quiet)
+
+    @contextmanager
+    def libraries(self) -> Iterator[None]:
+        """Keep what libraries print off stdout, which is ours: to stderr with --verbose, else nowhere."""
+        sys.stdout.flush()
+        theirs = os.dup(2) if self.is_verbose else os.open(os.devnull, os.O_WRONLY)
+        ours = os.dup(1)
+        os.dup2(theirs, 1)
+        self._stdout = os.fdopen(ours, "w", buffering=1)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            os.dup2(ours, 1)
+            self._stdout.close()
+            self._stdout = None
+            os.close(theirs)
 
     def report(self, event: Event) -> None:
         """Show progress; the `Report` given to every long step."""
@@ -58,7 +78,7 @@ class Console:
         if self.as_json:
             self._emit("result", content)
         else:
-            _print(text)
+            self._print(text)
 
     def error(self, error: BaseException, exit_code: int) -> None:
         """Say what went wrong, once and readably."""
@@ -80,7 +100,15 @@ class Console:
             click.echo(text, err=True)
 
     def _emit(self, kind: str, content: dict[str, Any]) -> None:
-        _print(json.dumps(_finite({"event": kind, **content})))
+        self._print(json.dumps(_finite({"event": kind, **content})))
+
+    def _print(self, text: str) -> None:
+        """To stdout, or to nobody once whoever read it has seen enough."""
+        stream = self._stdout or sys.stdout
+        try:
+            click.echo(text, file=stream)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def _rewrite(self, line: str, *, is_last: bool) -> None:
         click.echo(f"\r\x1b[2K{line}", err=True, nl=is_last)
@@ -90,14 +118,6 @@ class Console:
         if self._has_live_line:
             click.echo(err=True)
             self._has_live_line = False
-
-
-def _print(text: str) -> None:
-    """To stdout, or to nobody once whoever read it has seen enough."""
-    try:
-        click.echo(text)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _line(event: Event) -> str:
