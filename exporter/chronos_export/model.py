@@ -8,7 +8,7 @@ reads the others.
 Shape letters: R rows, T context length, H horizon, P context patches, N output patches, S = P + 1 + N tokens,
 D d_model, Q quantiles.
 
-Source: chronos-forecasting 2.3.2, Chronos2Model.forward in chronos2/model.py, InstanceNorm in chronos_bolt.py.
+Source: chronos-forecasting 2.3.2: chronos2/model.py, Chronos2Model.forward; chronos_bolt.py, InstanceNorm.
 """
 
 from __future__ import annotations
