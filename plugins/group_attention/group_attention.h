@@ -60,7 +60,7 @@ typedef struct ChronosGroupAttentionParams {
 
   int32_t rows, tokens, heads, head_dim;
   int32_t dtype;      /* enum ChronosDtype */
-  int32_t allow_tf32; /* 0: float32 products are exact; 1: tf32 tensor cores may be used */
+  int32_t allow_tf32; /* 0: float32 products are exact; 1: tf32 would do (today's kernels are exact either way) */
 } ChronosGroupAttentionParams;
 
 /* Enqueue the attention on `stream`; CHRONOS_OK, another ChronosResult, or a cudaError_t. */

@@ -34,9 +34,8 @@ def time_layers(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
         for length in SEGMENT_LENGTHS:
             for record in _time_one(run, dtype, length, bandwidth):
                 records.append(record)
-                say(
-                    f"{record['dtype']} {length:5} {record['name']:32} {record.get('ms') or record.get('why')}"
-                )
+                result = record["ms"] or record["why"]
+                say(f"{record['dtype']} {length:5} {record['name']:32} {result}")
     return {"copy_bandwidth": bandwidth, "matmul": rates, "times": records}
 
 

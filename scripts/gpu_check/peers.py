@@ -108,12 +108,10 @@ def flex(problem: Problem) -> Prepared:
     from torch.nn.attention.flex_attention import create_block_mask
 
     _need_all_alive(problem)
-    begin, rows = problem.segment_begin, len(problem.query)
-
-    def same_segment(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return begin[q] == begin[k]
-
-    mask = create_block_mask(same_segment, None, None, rows, rows, device=str(begin.device))
+    rows, device = len(problem.query), problem.query.device
+    segments = _segments(rows, device)
+    segments.begin.copy_(problem.segment_begin)
+    mask = create_block_mask(segments.same_segment, None, None, rows, rows, device=str(device))
     attend = _compiled_flex()
 
     def run(p: Problem) -> Tensor:
@@ -131,6 +129,21 @@ PEERS: dict[str, Callable[[Problem], Prepared]] = {
     "nested tensor SDPA": nested,
     "flex_attention": flex,
 }
+
+
+class _Segments:
+    """A mask over a buffer that keeps its place: with a new mask function flex_attention would compile anew."""
+
+    def __init__(self, rows: int, device: torch.device) -> None:
+        self.begin = begin = torch.zeros(rows, dtype=torch.int32, device=device)
+
+        def same_segment(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return begin[q] == begin[k]
+
+        self.same_segment = same_segment
+
+
+_segments = cache(_Segments)
 
 
 @cache
