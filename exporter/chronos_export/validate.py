@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,7 +137,7 @@ def validate(
     lone = [case for case in cases if case.is_univariate]
     results: list[CaseResult] = []
     with stage("validate", report) as progress, _quiet_polygraphy():
-        answers = _run(UpstreamRunner(reference), cases)
+        answers = [_run(UpstreamRunner(reference), case) for case in cases]
         progress.step(0.4, REFERENCE)
         truths = {
             case.name: _truth(exact, alike, case, out) for case, out in zip(cases, answers, strict=True)
@@ -148,8 +148,8 @@ def validate(
                 (SessionRunner(session, name), cases),
                 (SessionRunner(session, f"{name}/univariate", univariate=True), lone),
             ):
-                for case, out in zip(chosen, _run(runner, chosen), strict=True):
-                    results.append(_judge(truths[case.name], runner.name, out))
+                for case in chosen:
+                    results.append(_judge(truths[case.name], runner.name, _attempt(runner, case)))
                 progress.step(0.6 + 0.4 * (number + 1) / len(candidates), runner.name)
         verdict = Verdict(tuple(results))
         if folder is not None:
@@ -225,17 +225,15 @@ def _truth(exact: Chronos2Model, alike: Chronos2Model | None, case: Case, foreca
     return Truth(case, forecast, scale, noise, limit)
 
 
-def _judge(truth: Truth, runner: str, forecast: Floats) -> CaseResult:
-    finite = bool(np.isfinite(forecast).all()) and forecast.shape == truth.forecast.shape
-    if not finite:
+def _judge(truth: Truth, runner: str, forecast: Floats | Exception) -> CaseResult:
+    problem = _no_forecast(truth, forecast)
+    if problem or isinstance(forecast, Exception):
         blank = (float("inf"),) * truth.forecast.shape[1]
-        problem = "NaN or Inf, or a wrong shape"
         return CaseResult(truth.case.name, runner, float("inf"), blank, float("nan"), float("inf"), problem)
     error = np.abs(forecast.astype(np.float64) - truth.forecast) / truth.scale
     worst = float((error.max(axis=(1, 2)) / truth.limit).max())
     crossing = _crossing(forecast, truth.scale) - _crossing(truth.forecast, truth.scale)
-    problem = ""
-    if worst > 1:
+    if not worst <= 1:  # NaN too, which is what upstream's own NaN would make of it
         problem = f"error {worst:.3g} times what its row allows"
     elif (crossing > 2 * truth.limit).any():
         problem = f"a new quantile crossing of {crossing.max():.3g} of the scale"
@@ -248,6 +246,15 @@ def _judge(truth: Truth, runner: str, forecast: Floats) -> CaseResult:
         worst_of_limit=worst,
         problem=problem,
     )
+
+
+def _no_forecast(truth: Truth, forecast: Floats | Exception) -> str:
+    """Why an answer cannot be compared, or ""."""
+    if isinstance(forecast, Exception):
+        return f"{type(forecast).__name__}: {forecast}"
+    if forecast.shape != truth.forecast.shape:
+        return f"shape {list(forecast.shape)} instead of {list(truth.forecast.shape)}"
+    return "" if np.isfinite(forecast).all() else "NaN or Inf"
 
 
 def _crossing(forecast: Floats, scale: Floats) -> Floats:
@@ -303,12 +310,17 @@ class SessionRunner(_Runner):
         return self.session.run(context, group_ids, future).numpy()
 
 
-def _run(runner: BaseRunner, cases: Iterable[Case]) -> list[Floats]:
-    feeds = [case.feed for case in cases]
-    if not feeds:
-        return []
-    results = Comparator.run([runner], data_loader=feeds)
-    return [np.asarray(iteration[OUTPUT]) for iteration in results[runner.name]]
+def _run(runner: BaseRunner, case: Case) -> Floats:
+    results = Comparator.run([runner], data_loader=[case.feed])
+    return np.asarray(results[runner.name][0][OUTPUT])
+
+
+def _attempt(runner: BaseRunner, case: Case) -> Floats | Exception:
+    """A candidate's answer. Whatever it raises is its failure on that case, not the end of the proof."""
+    try:
+        return _run(runner, case)
+    except Exception as error:
+        return error
 
 
 def _write(folder: Path, cases: Sequence[Case], answers: Sequence[Floats], verdict: Verdict) -> None:
