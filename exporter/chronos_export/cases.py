@@ -314,3 +314,28 @@ def past_the_batch_size(m: _Maker) -> Case:
     """Upstream closes a batch after the group that passes its size: 107 rows for a batch of 100."""
     sizes = [5] * 19 + [12]
     return m.case(np.repeat(np.arange(20), sizes), m.series(107, 2 * m.patch + 1), m.unknown(107, m.patch))
+
+
+@_case
+def neighbouring_ids(m: _Maker) -> Case:
+    """Ids that float64 cannot tell apart."""
+    big = 2**63 - 1
+    return m.case([big, big - 1, -(2**63), 1 - 2**63, big - 1, big, 2**53, 2**53 + 1])
+
+
+@_case
+def unsorted_covariates(m: _Maker) -> Case:
+    """Covariates of interleaved groups: they must be sorted with their rows."""
+    future = m.unknown(6, 2 * m.patch)
+    future[[0, 3, 4]] = m.series(3, 2 * m.patch)
+    return m.case([2, 1, 1, 2, 0, 1], future=future)
+
+
+@_case
+def far_covariate(m: _Maker) -> Case:
+    """Constant in the context, 1e8 ahead: normalized to 1e13, whose square is near the end of float32."""
+    context = m.series(3, 5 * m.patch)
+    context[1] = 0.0
+    future = m.unknown(3, m.patch)
+    future[1] = 1e8
+    return m.case([0, 0, 0], context, future)
