@@ -1,12 +1,19 @@
-"""Checkpoints shared by the tests of one session. Read only: a test that edits one makes its own."""
+"""Checkpoints and exports shared by the tests of one session. Who edits one makes one of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 from checkpoints import make_adapter, make_checkpoint
+from chronos_export import export
+from chronos_export.artifact import Artifact
+
+torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +34,23 @@ def quantiles13(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def adapter(tmp_path_factory: pytest.TempPathFactory, toy: Path) -> Path:
     return make_adapter(tmp_path_factory.mktemp("adapter"), toy)
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(toy: Path, small: Path, quantiles13: Path) -> Callable[[str], str]:
+    """The source of a size: `toy`, `small`, `quantiles13` or `demo`."""
+    folders = {"toy": toy, "small": small, "quantiles13": quantiles13}
+    return lambda size: str(folders.get(size, size))
+
+
+@pytest.fixture(scope="session")
+def artifact_of(
+    checkpoint_of: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Artifact]:
+    """The published, proven artifact of a size, made when it is first asked for."""
+
+    @cache
+    def published(size: str) -> Artifact:
+        return export(checkpoint_of(size), output=tmp_path_factory.mktemp("published") / size)
+
+    return published
