@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _gpu_sections(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     checks = (*correctness.CHECKS_ANYWHERE, *correctness.CHECKS_ON_GPU)
     return {
         "build": lambda: _build(library, (10 * major + minor,), program) | _registered(library),
-        "correctness": lambda: {"records": [r for check in checks for r in check(run, "cuda")]},
+        **{check.__name__.replace("_", " "): partial(_records, check, run) for check in checks},
         "compute-sanitizer": lambda: {"records": sanitizer.run_sanitizers(program)},
         "layer": lambda: layer.time_layers(run, _say),
         "whole model": lambda: end_to_end.time_model(_say),
@@ -98,6 +99,10 @@ def _dry_sections(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "layer": lambda: no_gpu,
         "whole model": lambda: {"why": "needs a GPU"},
     }
+
+
+def _records(check: Callable[[Run, str], list[dict[str, Any]]], run: Run) -> dict[str, Any]:
+    return {"records": check(run, "cuda")}
 
 
 def _run_operator(problem: Problem) -> torch.Tensor:

@@ -132,7 +132,7 @@ PEERS: dict[str, Callable[[Problem], Prepared]] = {
 
 
 class _Segments:
-    """A mask over a buffer that keeps its place: with a new mask function flex_attention would compile anew."""
+    """A mask over a buffer that keeps its place: a new mask function would be compiled anew."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
         self.begin = begin = torch.zeros(rows, dtype=torch.int32, device=device)
