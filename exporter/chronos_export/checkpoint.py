@@ -143,7 +143,7 @@ def _open(files: Files) -> Chronos2Pipeline:
         raise IntegrityError(
             f"upstream cannot load {files.folder}: {type(error).__name__}: {error}", fix=FETCH_AGAIN
         ) from error
-    pipeline.model.float().eval()
+    pipeline.model.eval()
     return pipeline
 
 
