@@ -92,7 +92,8 @@ class TimeAttention(nn.Module):
         cos, sin = rope
         query = rotate(self._heads(self.q(x[:, first:])), cos[first:], sin[first:])
         key = rotate(self._heads(self.k(x)), cos, sin)
-        bias = torch.where(alive, 0.0, torch.finfo(query.dtype).min).to(query.dtype)[:, None, None, :]
+        bias = torch.zeros_like(alive, dtype=query.dtype).masked_fill(~alive, torch.finfo(query.dtype).min)
+        bias = bias[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(
             query, key, self._heads(self.v(x)), attn_mask=bias, dropout_p=dropout, scale=1.0

@@ -146,11 +146,12 @@ def _check_every_weight_used_once(upstream: nn.Module, rewritten: nn.Module) -> 
     wrong = [
         f"{name} ({uses.get(id(parameter), 0)} times)"
         for name, parameter in upstream.named_parameters()
-        if uses.pop(id(parameter), 0) != 1
+        if uses.get(id(parameter), 0) != 1
     ]
-    if wrong or uses:
+    foreign = len(uses.keys() - {id(parameter) for parameter in upstream.parameters()})
+    if wrong or foreign:
         raise BuildError(
             f"the rewritten model does not use every upstream weight exactly once: {', '.join(wrong)}"
-            f"{f'; {len(uses)} weights are not upstream' if uses else ''}",
+            f"{f'; {foreign} weights are not upstream' if foreign else ''}",
             allowed="the layers of Chronos-2 as chronos-forecasting 2.3 defines them",
         )
