@@ -88,23 +88,24 @@ def test_the_plan_depends_on_the_compute_capabilities(graph: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_tf32_is_off_unless_asked_for(
+def test_the_builder_is_told_of_profiles_and_tf32(
     graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tf32: bool
 ) -> None:
-    """TensorRT's own default is on. The flag is read where the build has set up everything."""
+    """Read where the build has set up everything. TensorRT's own default for tf32 is on."""
     probe = """
         from chronos_export import engine_worker
         class Probe(engine_worker._Cache):
             def __init__(self, trt, config, job, say):
                 say(warning=f"TF32 is {config.get_flag(trt.BuilderFlag.TF32)}")
+                say(warning=f"{config.num_optimization_profiles} profiles")
                 super().__init__(trt, config, job, say)
         engine_worker._Cache = Probe
         engine_worker.main()
     """
     monkeypatch.setattr(engine, "WORKER", [sys.executable, "-c", textwrap.dedent(probe)])
     events: list[Event] = []
-    build(graph, tmp_path, tf32=tf32, report=events.append)
-    assert f"TF32 is {tf32}" in [event.message for event in events]
+    build(graph, tmp_path, (3, 5, 7), tf32=tf32, report=events.append)
+    assert {f"TF32 is {tf32}", "3 profiles"} <= {event.message for event in events}
 
 
 @pytest.mark.parametrize("profiles", [(), (0,), (-1,), (100, 100)])
