@@ -19,7 +19,7 @@ lint: $(INSTALLED)  ## style and types
 	$(BIN)/mypy
 
 kernel: $(INSTALLED)  ## build the CUDA kernel for every GPU, run it under the host emulator and its mutants
-	$(BIN)/python plugins/group_attention/build.py
+	$(BIN)/python scripts/kernel
 
 bench: $(INSTALLED)  ## time every peer on this machine
 	$(BIN)/chronos-export bench
