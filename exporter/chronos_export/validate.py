@@ -29,6 +29,7 @@ from polygraphy.logger import G_LOGGER
 from torch import Tensor
 
 from chronos_export.cases import Case
+from chronos_export.exact import in_float64
 from chronos_export.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.session import Session
@@ -155,36 +156,6 @@ def validate(
         if folder is not None:
             _write(folder, cases, answers, verdict)
     return verdict
-
-
-def in_float64(model: Chronos2Model) -> Chronos2Model:
-    """A copy of an upstream model that computes everything in float64, its normalization too."""
-    exact = copy.deepcopy(model).double()
-    norm = _Float64Norm()
-    norm.eps, norm.use_arcsinh = model.instance_norm.eps, model.instance_norm.use_arcsinh
-    exact.instance_norm = norm
-    return exact
-
-
-class _Float64Norm(torch.nn.Module):
-    """Upstream's InstanceNorm without its cast to float32."""
-
-    eps: float
-    use_arcsinh: bool
-
-    def forward(self, x: Tensor, loc_scale: tuple[Tensor, Tensor] | None = None) -> Any:
-        x = x.double()
-        if loc_scale is None:
-            loc = x.nanmean(-1, keepdim=True).nan_to_num(0.0)
-            scale = (x - loc).square().nanmean(-1, keepdim=True).sqrt().nan_to_num(1.0)
-            loc_scale = loc, torch.where(scale == 0, self.eps, scale)
-        loc, scale = loc_scale
-        x = (x - loc) / scale
-        return (x.asinh() if self.use_arcsinh else x), loc_scale
-
-    def inverse(self, x: Tensor, loc_scale: tuple[Tensor, Tensor]) -> Tensor:
-        loc, scale = loc_scale
-        return (x.sinh() if self.use_arcsinh else x) * scale + loc
 
 
 @torch.no_grad()
