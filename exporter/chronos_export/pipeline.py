@@ -70,9 +70,10 @@ class SessionModel:
             index = torch.from_numpy(call.rows)
             piece = context[index, -call.context_length :]
             if call.univariate:
-                out[index] = self.session.run_univariate(piece, future[index])
+                forecast = self.session.run_univariate(piece, future[index])
             else:
-                out[index] = self.session.run(piece, group_ids[index], future[index])
+                forecast = self.session.run(piece, group_ids[index], future[index])
+            out[index] = forecast.to(out.device)
         return Forecast(out)
 
     def encode(self, *_: Any, **__: Any) -> Any:

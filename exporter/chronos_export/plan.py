@@ -11,7 +11,7 @@ relative and the time encoding counts from the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,14 @@ class Limits:
     Attributes:
         tokens: Rows x tokens a call aims at; about what fills the machine.
         padding: Largest share of a call's tokens that may be padding.
-        rows: Rows that the largest engine profile holds, or None where any number will do.
+        rows: The most rows of a call, or None where any number will do.
+        profiles: Row counts that a call is padded to, () where it is not.
     """
 
     tokens: int = 1600
     padding: float = 0.1
     rows: int | None = None
+    profiles: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,33 @@ def plan(group_ids: Ints, lengths: Ints, horizon: int, patch: int, limits: Limit
         Calls that hold every row exactly once and every group whole.
 
     Raises:
-        UsageError: If a group is larger than `limits.rows`.
+        UsageError: If a group is larger than `limits.rows` or than every profile.
     """
+    if not limits.profiles:
+        return _cut(group_ids, lengths, horizon, patch, limits)
+    largest = int(np.unique(group_ids, return_counts=True)[1].max())
+    holding = [size for size in limits.profiles if size >= largest] or [max(limits.profiles)]
+    plans = [_cut(group_ids, lengths, horizon, patch, replace(limits, rows=size)) for size in sorted(holding)]
+    return min(plans, key=lambda calls: sum(_padded_rows(call, limits.profiles) for call in calls))
+
+
+def _padded_rows(call: Call, profiles: tuple[int, ...]) -> int:
+    return min(size for size in profiles if size >= len(call.rows))
+
+
+def _cut(group_ids: Ints, lengths: Ints, horizon: int, patch: int, limits: Limits) -> list[Call]:
     groups = _groups(group_ids)
     ahead = 1 + -(-horizon // patch)
     calls: list[Call] = []
-    for univariate in (True, False):
-        chosen = [rows for rows in groups if (len(rows) == 1) == univariate]
+    # An engine has one graph for all groups, so with profiles singles fill up the calls of the others.
+    kinds = (True, False) if not limits.profiles else (None,)
+    for univariate in kinds:
+        chosen = [rows for rows in groups if univariate is None or (len(rows) == 1) == univariate]
         tokens = [int(-(-lengths[rows].max() // patch)) + ahead for rows in chosen]
         longest_first = sorted(range(len(chosen)), key=lambda i: (-tokens[i], chosen[i][0]))
         for members in _fill(longest_first, [len(rows) for rows in chosen], tokens, limits):
             rows = np.concatenate([chosen[i] for i in members])
-            calls.append(Call(rows, int(lengths[rows].max()), univariate))
+            calls.append(Call(rows, int(lengths[rows].max()), bool(univariate)))
     return calls
 
 

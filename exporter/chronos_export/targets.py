@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chronos_export.engine import EngineInfo, build_engine
-from chronos_export.errors import UsageError
+from chronos_export.errors import MachineError, UsageError
 from chronos_export.manifest import hash_file
 from chronos_export.onnx_export import GENERAL
 from chronos_export.progress import Report
@@ -109,6 +109,24 @@ def engine_info(entry: dict[str, Any], folder: Path) -> EngineInfo:
     fields["profiles"] = tuple(entry["profiles"])
     fields["compute_capabilities"] = tuple(entry["compute_capabilities"])
     return EngineInfo(**fields)
+
+
+def check_plugin(entry: dict[str, Any], digest: str, rebuild: str) -> None:
+    """Refuse another plugin than the engine was built with, if it was built with a compiled one.
+
+    Args:
+        entry: The engine's entry of the manifest.
+        digest: sha256 of the plugin library that is here.
+        rebuild: The command that builds the engine anew.
+
+    Raises:
+        MachineError: They differ.
+    """
+    if entry["plugin_sha256"] not in (None, digest):
+        raise MachineError(
+            f"the engine was built with the plugin of sha256 {entry['plugin_sha256']}; here is {digest}",
+            fix=rebuild,
+        )
 
 
 def plugin_folder() -> Path:
