@@ -239,6 +239,17 @@ def test_tensorrt_rtx_has_no_timing_cache(graph: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "timings").exists()
 
 
+def test_polygraphy_builds_the_plugin_too(graph: Path, tmp_path: Path) -> None:
+    shapes = ["context:[3,32]", "group_ids:[3]", "future_covariates:[3,16]"]
+    options = [part for bound in ("min", "opt", "max") for part in (f"--trt-{bound}-shapes", *shapes)]
+    command = [sys.executable, "-m", "chronos_export.trt_polygraphy", "convert", str(graph)]
+    command += ["--convert-to", "trt", "-o", str(tmp_path / "a.plan"), *options]
+    command += ["--compute-capabilities", "8.6"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert b"num_heads" in (tmp_path / "a.plan").read_bytes()
+
+
 @pytest.fixture
 def slow_build(tmp_path: Path) -> subprocess.Popen[str]:
     """A process that has begun to build an engine, which takes it 10 s or more."""
