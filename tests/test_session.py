@@ -1,0 +1,56 @@
+"""One call for every backend, and no silent change of backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnxruntime as ort
+import pytest
+import torch
+
+from chronos_export.artifact import Artifact
+from chronos_export.errors import MachineError, UsageError
+from chronos_export.session import OrtSession
+
+Artifacts = Callable[[str], Artifact]
+
+
+def test_transposed_inputs_are_taken(artifact_of: Artifacts) -> None:
+    session = OrtSession(artifact_of("toy").path, threads=1)
+    context, future = torch.randn(50, 4).T, torch.full((20, 4), torch.nan).T
+    ids = torch.tensor([0, 9, 1, 9, 0, 9, 1, 9])[::2]
+    assert not context.is_contiguous()
+    out = session.run(context, ids, future)
+    assert (out.shape, out.dtype) == ((4, 21, 32), torch.float32)
+    assert torch.equal(out, session.run(context.contiguous(), ids.contiguous(), future.contiguous()))
+    assert session.run_univariate(context, future).shape == out.shape
+
+
+def test_an_unknown_provider_is_refused(artifact_of: Artifacts) -> None:
+    with pytest.raises(UsageError, match="unknown provider 'tpu'") as error:
+        OrtSession(artifact_of("toy").path, "tpu")
+    assert error.value.allowed == "cpu, cuda"
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has it"
+)
+def test_a_provider_that_is_not_installed_names_its_extra(artifact_of: Artifacts) -> None:
+    with pytest.raises(MachineError, match="no CUDAExecutionProvider") as error:
+        OrtSession(artifact_of("toy").path, "cuda")
+    assert error.value.fix == "pip install 'chronos-export[cuda]'"
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Specified provider 'CUDAExecutionProvider' is not in available:UserWarning"
+)
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has it"
+)
+def test_a_silent_fall_back_to_the_cpu_is_an_error(
+    artifact_of: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime lists a provider whose libraries do not load, and then runs on the CPU without a word."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(MachineError, match="on CPUExecutionProvider, not on CUDAExecutionProvider"):
+        OrtSession(artifact_of("toy").path, "cuda")
