@@ -38,7 +38,7 @@ def _lines(manifest: Manifest) -> list[str]:
         "## What it is",
         "",
         f"- batch profiles, in rows: {profiles}",
-        f"- engines: {', '.join(str(engine.get('file')) for engine in manifest.engines) or 'none'}",
+        f"- engines: {', '.join(str(engine.get('path')) for engine in manifest.engines) or 'none'}",
         f"- made by {made_by}",
         "- the sha256 of every file is in `manifest.json`",
     ]

@@ -5,21 +5,19 @@ Nothing heavy is imported before a command needs it, so that help, completion an
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from chronos_export.console import Console
-from chronos_export.errors import ChronosExportError, MachineError, UsageError
+from chronos_export.errors import ChronosExportError, UsageError
 from chronos_export.progress import stage
+from chronos_export.talking import as_lines, talking
+from chronos_export.tool_commands import COMMANDS, NAME
 
-NAME = "chronos-export"
 INTERRUPTED, TERMINATED = 130, 143
 EXIT_CODES = """\b
 Exit codes:
@@ -31,27 +29,6 @@ Exit codes:
   5    integrity: a file is not what it claims to be
   130  interrupted
 """
-
-
-def talking(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command --json, --quiet and --verbose, and the console they make as its first argument."""
-
-    @click.option(
-        "--json", "as_json", is_flag=True, help="JSON events on stdout, one a line; logs on stderr."
-    )
-    @click.option("--quiet", is_flag=True, help="No progress, only the result.")
-    @click.option("--verbose", is_flag=True, help="Tracebacks, and what the libraries have to say.")
-    @functools.wraps(command)
-    def with_console(*args: Any, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
-        console = click.get_current_context().ensure_object(Console)
-        console.as_json |= as_json  # a flag may stand before the subcommand or after it
-        console.is_quiet |= quiet
-        console.is_verbose |= verbose
-        if not console.is_verbose:
-            warnings.simplefilter("ignore")
-        return command(console, *args, **kwargs)
-
-    return with_console
 
 
 @click.group(NAME, invoke_without_command=True, epilog=EXIT_CODES)
@@ -73,6 +50,34 @@ def talking(command: Callable[..., Any]) -> Callable[..., Any]:
     help="The artifact's folder; by default chronos-2-b100 and the like.",
 )
 @click.option("--revision", help="A commit, tag or branch of a hub id.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "tf32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What products are computed in.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]),
+    default="auto",
+    show_default=True,
+    help="The engine to build; auto builds for the GPU of this machine.",
+)
+@click.option("--context", "longest_context", type=int, metavar="STEPS", help="Longest context of an engine.")
+@click.option("--horizon", "longest_horizon", type=int, metavar="STEPS", help="Longest horizon of an engine.")
+@click.option(
+    "--compute-capability",
+    "capabilities",
+    metavar="CC[,CC]",
+    help="GPUs that TensorRT-RTX builds for: 8.9 or 8.6,8.9.",
+)
+@click.option(
+    "--timing-cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Read and extended by TensorRT, so that later builds are quicker.",
+)
 @click.option("--force", is_flag=True, help="Replace an artifact that is there.")
 @click.option("--keep-failed", is_flag=True, help="Keep what failed its validation as DIR.failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and whether it would be refused.")
@@ -85,6 +90,12 @@ def cli(
     batch: str | None,
     output: Path | None,
     revision: str | None,
+    dtype: str,
+    target: str,
+    longest_context: int | None,
+    longest_horizon: int | None,
+    capabilities: str | None,
+    timing_cache: Path | None,
     force: bool,
     keep_failed: bool,
     dry_run: bool,
@@ -105,21 +116,32 @@ def cli(
         raise UsageError("no --batch was given", allowed=BATCHES, fix=f"{NAME} --model demo --batch 100")
     rows = parse_batch(batch)
     output = output or default_output(source, rows)
-    plan = preview(source, revision, rows, output, force)
+    plan = {**preview(source, revision, rows, output, force), "dtype": dtype, "target": target}
     if dry_run:
-        console.result({"dry_run": True, **plan}, _as_lines(plan))
+        console.result({"dry_run": True, **plan}, as_lines(plan))
         return
 
     revision = locate(source, revision, console.report).revision  # a wrong name is told before the wait
     with console.libraries():
         with stage("start", console.report):
             from chronos_export.exporting import export
+            from chronos_export.targets import EngineOptions, choose
 
+        engine = EngineOptions(
+            target=target,
+            context=longest_context,
+            horizon=longest_horizon,
+            compute_capabilities=tuple(capabilities.split(",")) if capabilities else (),
+            timing_cache=timing_cache,
+        )
+        console.note(choose(target)[1])
         artifact = export(
             source,
             rows,
             output,
             revision=revision,
+            dtype=dtype,
+            engine=engine,
             overwrite=force,
             keep_failed=keep_failed,
             report=console.report,
@@ -129,6 +151,7 @@ def cli(
         {
             "artifact": str(artifact.path),
             "digest": artifact.manifest.checkpoint["digest"],
+            "engines": artifact.manifest.engines,
             "validation": proven,
         },
         f"{artifact.path}: {proven['cases']} cases forecast as upstream does",
@@ -170,43 +193,22 @@ def inspect(console: Console, artifact: Path) -> None:
         **manifest.checkpoint,
         "dtype": manifest.dtype,
         "profiles": manifest.profiles,
-        "engines": [engine.get("file") for engine in manifest.engines],
+        "engines": [_engine_line(engine) for engine in manifest.engines],
         "files": f"{len(manifest.files)}, {size / 1e6:.1f} MB, all as published",
         "passed": manifest.validation.get("passed"),
         "created by": manifest.created_by,
     }
-    console.result({"artifact": str(artifact), **asdict(manifest)}, _as_lines(shown))
+    console.result({"artifact": str(artifact), **asdict(manifest)}, as_lines(shown))
 
 
-@cli.command()
-@talking
-def doctor(console: Console) -> None:
-    """Say what this machine has: versions, providers, GPUs. Nothing is fetched."""
-    from chronos_export.doctor import as_text, examine
-
-    found = examine()
-    console.result(found, as_text(found))
-    if found["missing"]:
-        raise MachineError(
-            f"required packages are missing: {', '.join(found['missing'])}",
-            fix="pip install --force-reinstall chronos-export",
-        )
+for command in COMMANDS:
+    cli.add_command(command)
 
 
-@cli.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the completion script of a shell.
-
-    \b
-    eval "$(chronos-export completion bash)"
-    """
-    from click.shell_completion import get_completion_class
-
-    script = get_completion_class(shell)
-    if script is None:
-        raise UsageError(f"no completion for {shell}", allowed="bash, zsh, fish")
-    click.echo(script(cli, {}, NAME, "_CHRONOS_EXPORT_COMPLETE").source())
+def _engine_line(engine: dict[str, Any]) -> str:
+    rows = "/".join(str(count) for count in engine["profiles"])
+    layers = engine["plugin_layers"]
+    return f"{engine['path']} ({engine['tensorrt_version']}, {rows} rows, {layers} plugin layers)"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -229,19 +231,6 @@ def main(arguments: list[str] | None = None) -> None:
         code = ChronosExportError.exit_code
         console.error(error, code)
     sys.exit(code)
-
-
-def _as_lines(content: dict[str, Any]) -> str:
-    """Names and values, a line each; what is empty or None is left out."""
-    lines = []
-    for name, value in content.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {item}" for key, item in value.items())
-        elif isinstance(value, list):
-            value = ", ".join(str(item) for item in value)
-        if value not in (None, ""):
-            lines.append(f"{name.replace('_', ' '):18}{value}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

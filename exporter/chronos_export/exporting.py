@@ -68,6 +68,8 @@ def export(
         ChronosExportError: See `checkpoint.load_checkpoint`, `onnx_export.export_onnx` and `publish.publish`.
     """
     precision = precision_of(dtype)
+    if source != "demo" and Path(source).is_dir():
+        source = str(Path(source).resolve())  # so that `validate` finds it from any folder
     output = Path(output) if output is not None else default_output(source, tuple(batch))
     with publish(output, overwrite=overwrite, keep_failed=keep_failed) as staging:
         with stage("load", report):

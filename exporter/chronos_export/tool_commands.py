@@ -1,0 +1,111 @@
+"""The commands beside exporting: doctor, completion, plugin build, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from chronos_export.console import Console
+from chronos_export.errors import MachineError, UsageError
+from chronos_export.talking import as_lines, talking
+
+NAME = "chronos-export"
+
+
+@click.command()
+@talking
+def doctor(console: Console) -> None:
+    """Say what this machine has: versions, providers, GPUs. Nothing is fetched."""
+    from chronos_export.doctor import as_text, examine
+
+    found = examine()
+    console.result(found, as_text(found))
+    if found["missing"]:
+        raise MachineError(
+            f"required packages are missing: {', '.join(found['missing'])}",
+            fix="pip install --force-reinstall chronos-export",
+        )
+
+
+@click.group()
+def plugin() -> None:
+    """The TensorRT plugin for group attention."""
+
+
+@plugin.command("build")
+@click.option(
+    "--include-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of TensorRT's headers; by default TENSORRT_INCLUDE_DIR or where packages put them.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the libraries go."
+)
+@click.option("--arch", metavar="SM[,SM]", help="GPUs to compile for: 90 or 80,90. All of them by default.")
+@talking
+def build(console: Console, include_dir: Path | None, output: Path | None, arch: str | None) -> None:
+    """Compile the kernel and the plugin on this machine."""
+    from dataclasses import asdict
+
+    from chronos_export.plugin_build import build_plugin
+    from chronos_export.targets import plugin_folder
+
+    folder = output or plugin_folder()
+    architectures = arch.split(",") if arch else ()
+    built = build_plugin(include_dir, folder, architectures=architectures, report=console.report)
+    paths = {name: str(path) for name, path in asdict(built).items()}
+    console.result(paths, as_lines(paths))
+
+
+@click.command()
+@click.option("--rows", type=click.IntRange(min=20), default=100, show_default=True, help="Rows of a batch.")
+@click.option(
+    "--layers", type=click.IntRange(min=1), default=12, show_default=True, help="12: the full model."
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="Time upstream under torch.compile too.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("benchmarks"),
+    show_default=True,
+    help="Folder for the table, the JSON and the plot.",
+)
+@talking
+def bench(console: Console, rows: int, layers: int, rounds: int, compiled: bool, output: Path) -> None:
+    """Time every way to run Chronos-2 on this machine, at amazon/chronos-2's sizes, with random weights."""
+    import json
+
+    with console.libraries():
+        from chronos_export.bench.report import as_markdown, plot
+        from chronos_export.bench.run import run_bench
+
+        report = run_bench(rows, layers, rounds, compiled, say=console.note)
+        output.mkdir(parents=True, exist_ok=True)
+        table = as_markdown(report)
+        (output / "cpu.md").write_text(table)
+        (output / "cpu.json").write_text(json.dumps(report.as_dict(), indent=1))
+        plot(report, output / "cpu.png")
+    console.result(report.as_dict(), table)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    eval "$(chronos-export completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    root = click.get_current_context().find_root().command
+    script = get_completion_class(shell)
+    if script is None:
+        raise UsageError(f"no completion for {shell}", allowed="bash, zsh, fish")
+    click.echo(script(root, {}, NAME, "_CHRONOS_EXPORT_COMPLETE").source())
+
+
+COMMANDS = (doctor, completion, plugin, bench)
