@@ -1,0 +1,160 @@
+"""GroupAttention's ONNX function on onnxruntime: right on ragged groups, and linear in their number."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from attention import Problem, dense, make_problem
+from chronos_export import group_attention_onnx as body
+
+TYPES = {torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16}
+INPUTS = ("query", "key", "value", "segment_begin", "segment_end", "key_mask")
+
+
+@cache
+def session(heads: int, dtype: torch.dtype = torch.float32) -> ort.InferenceSession:
+    """One GroupAttention node with its function."""
+    info, kind = helper.make_tensor_value_info, TYPES[dtype]
+    tensor = ["rows", "tokens", "width"]
+    inputs = [
+        *(info(name, kind, tensor) for name in INPUTS[:3]),
+        *(info(name, TensorProto.INT32, ["rows"]) for name in INPUTS[3:5]),
+        info("key_mask", TensorProto.BOOL, ["rows", "tokens"]),
+    ]
+    node = helper.make_node(
+        body.NAME,
+        INPUTS,
+        ["out"],
+        domain=body.DOMAIN,
+        num_heads=heads,
+        plugin_namespace=body.DOMAIN,
+        plugin_version=str(body.VERSION),
+    )
+    graph = helper.make_graph([node], "one", inputs, [info("out", kind, tensor)])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(body.DOMAIN, body.VERSION)]
+    model = helper.make_model(
+        graph, functions=[body.function_body(heads)], opset_imports=opsets, ir_version=10
+    )
+    onnx.checker.check_model(model, full_check=True)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run(problem: Problem) -> torch.Tensor:
+    feed = dict(zip(INPUTS, (t.numpy() for t in problem.args[:6]), strict=True))
+    (out,) = session(problem.heads, problem.query.dtype).run(["out"], feed)
+    return torch.from_numpy(out)
+
+
+def check(problem: Problem) -> None:
+    """Against the dense definition in float64, with the rounding of two dozen products."""
+    out = run(problem)
+    limit = 32 * torch.finfo(problem.query.dtype).eps
+    torch.testing.assert_close(out.double(), dense(problem), rtol=0, atol=limit)
+    assert (out[~problem.alive] == 0).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    lengths=st.lists(st.one_of(st.just(1), st.integers(1, 6), st.integers(1, 40)), min_size=1, max_size=12),
+    seed=st.integers(0, 2**32),
+    dead=st.sampled_from([0.0, 0.3, 0.9]),
+)
+def test_equals_the_definition_on_any_segments(lengths: list[int], seed: int, dead: float) -> None:
+    check(make_problem(lengths, tokens=3, seed=seed, dead=dead))
+
+
+@pytest.mark.parametrize(
+    "lengths", [[1], [1] * 5, [2], [2, 2], [64], [1, 63], [2, 3, 5, 8, 13, 21, 34, 55]], ids=str
+)
+@pytest.mark.parametrize(("heads", "head_dim"), [(1, 8), (3, 4), (2, 64)])
+def test_every_lane(lengths: list[int], heads: int, head_dim: int) -> None:
+    check(make_problem(lengths, heads=heads, head_dim=head_dim))
+
+
+def test_float16() -> None:
+    """Scores are added and normalized in float32."""
+    check(make_problem([1, 5, 2, 9], dtype=torch.float16))
+
+
+def test_no_alive_token_at_all() -> None:
+    problem = make_problem([3, 1, 2])
+    problem.alive[:] = False
+    assert (run(problem) == 0).all()
+
+
+def test_an_infinity_stays_in_its_segment() -> None:
+    problem = make_problem([3, 2, 1], dead=0.0)
+    clean = run(problem)
+    for tensor in problem.args[:3]:
+        tensor[3] = torch.inf
+    out = run(problem)
+    assert torch.equal(out[[0, 1, 2, 5]], clean[[0, 1, 2, 5]])
+
+
+def seconds(lengths: Sequence[int], repeats: int = 7) -> float:
+    """The best of some runs: what the work takes when nothing else disturbs it."""
+    problem = make_problem(lengths, tokens=12, heads=4, head_dim=16, dead=0.0)
+
+    def once() -> float:
+        begin = perf_counter()
+        run(problem)
+        return perf_counter() - begin
+
+    once()
+    return min(once() for _ in range(repeats))
+
+
+def test_one_large_group_among_singles_costs_at_most_twice_the_ideal() -> None:
+    ideal = seconds([500]) + seconds([1] * 1500)
+    assert seconds([500, *[1] * 1500]) <= 2 * ideal
+    assert seconds([*[1] * 750, 500, *[1] * 750]) <= 2 * ideal
+
+
+@pytest.mark.parametrize("length", [1, 5, 20])
+def test_time_is_linear_in_the_number_of_groups(length: int) -> None:
+    few, many = (seconds([length] * (rows // length)) for rows in (500, 4000))
+    assert (
+        many <= 8 * few * 1.5
+    )  # the margin is for caches: 500 rows fit where 4000 do not; dense would be 64
+
+
+MEASURE = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from attention import make_problem
+from test_function_body import run
+problem = make_problem([20] * ({rows} // 20), tokens=12, heads=4, head_dim=16, dead=0.0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run(problem)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def peak_megabytes(rows: int) -> float:
+    code = MEASURE.format(tests=str(Path(__file__).parent), rows=rows)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(out.stdout) / 1024
+
+
+def test_memory_is_linear_in_rows() -> None:
+    """Growth from 2000 to 4000 rows against growth to 8000: twice if linear, four times if dense."""
+    small, medium, large = (peak_megabytes(rows) for rows in (2000, 4000, 8000))
+    assert large - medium <= 3 * (medium - small)
+    score_of_dense = 12 * 4 * 8000**2 * 4 / 2**20
+    assert large < score_of_dense / 20
