@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 from torch import Tensor, nn
 
 from chronos_export.errors import MachineError, UsageError
@@ -83,7 +84,14 @@ class OrtSession:
         return _call(self._univariate, {"context": context, "future_covariates": future_covariates})
 
     def _open(self, path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-        session = ort.InferenceSession(path, options, providers=[self.provider])
+        try:
+            session = ort.InferenceSession(path, options, providers=[self.provider])
+        except NoKernel as error:
+            raise MachineError(
+                f"onnxruntime's {self.provider} cannot run {path.name}: {error}",
+                allowed="the types that it has kernels for: float32 everywhere, bfloat16 on a GPU only",
+                fix="chronos-export --dtype float32 ...",
+            ) from error
         if session.get_providers()[0] != self.provider:
             raise MachineError(
                 f"onnxruntime runs {path.name} on {session.get_providers()[0]}, not on {self.provider}",
