@@ -19,8 +19,8 @@ from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
 from chronos_export.accelerating import accelerate
-from chronos_export.bench.dense import dense_body
 from chronos_export.bench.workloads import Workload
+from chronos_export.dense_attention import dense_body
 from chronos_export.onnx_export import GENERAL
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits

@@ -1,4 +1,7 @@
-"""Group attention as upstream and the public ONNX exports compute it: over the whole batch, under a mask."""
+"""Group attention as upstream and the public ONNX exports compute it: over the whole batch, under a mask.
+
+Standard operators that every runtime has, none of them data-dependent; time and memory grow with rows^2.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,10 @@ GroupAttention <num_heads, plugin_namespace, plugin_version>
     bias = Where (seen, zero_float, lowest)
     bias_heads = Unsqueeze (bias, one)
     products = MatMul (query_heads, key_heads)
-    scores = Add (products, bias_heads)
-    weights = Softmax <axis: int = -1> (scores)
+    wide = Cast <to: int = 1> (products)
+    scores = Add (wide, bias_heads)
+    shares = Softmax <axis: int = -1> (scores)
+    weights = CastLike (shares, query)
     mixed = MatMul (weights, value_heads)
     mixed_rows = Transpose <perm: ints = [2, 0, 1, 3]> (mixed)
     output = Reshape (mixed_rows, join)
