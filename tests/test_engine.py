@@ -17,7 +17,8 @@ import pytest
 
 from chronos_export import engine
 from chronos_export.checkpoint import load_checkpoint
-from chronos_export.engine import RTX_COMPUTE_CAPABILITIES, EngineInfo, build_engine
+from chronos_export.engine import RTX_COMPUTE_CAPABILITIES, build_engine
+from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.exporting import write_graphs
 from chronos_export.precision import precision_of

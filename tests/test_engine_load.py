@@ -6,6 +6,7 @@ Deserializing needs a GPU, so a stand-in for TensorRT records what it is asked t
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 from chronos_export import engine_load, trt_plugin
-from chronos_export.engine import EngineInfo, build_engine
+from chronos_export.engine import build_engine
+from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_load import LoadedEngine, load_engine
 from chronos_export.errors import IntegrityError, MachineError
 from chronos_export.trt_libraries import device_capability
@@ -39,6 +41,7 @@ class Machine:
         )
         monkeypatch.setattr(engine_load, "import_tensorrt", lambda target: self.trt)
         monkeypatch.setattr(engine_load, "device_capability", lambda: "8.6")
+        monkeypatch.setattr(engine_load, "driver_version", lambda: "580.65.06")
         monkeypatch.setattr(trt_plugin, "register", lambda trt, library: library)
 
     def _deserialize(self, plan: bytes) -> Any:
@@ -57,8 +60,11 @@ def info(tmp_path: Path) -> EngineInfo:
     return EngineInfo(
         path=tmp_path / "a.plan",
         target="tensorrt-rtx",
+        attention="plugin",
         tensorrt_version="1.7.1",
         compute_capabilities=("8.0", "8.6"),
+        driver="580.65.06",
+        plugin_sha256=None,
         profiles=(100,),
         context=512,
         horizon=64,
@@ -132,6 +138,36 @@ def test_no_plugin(machine: Machine, info: EngineInfo) -> None:
         load(info, plugin=None)
     assert raised.value.fix == "chronos-export plugin build"
     assert machine.deserialized == []
+
+
+@pytest.mark.parametrize(("driver", "refused"), [("580.9", True), ("535.261.03", True), ("590.1", False)])
+def test_another_driver(
+    machine: Machine, info: EngineInfo, monkeypatch: pytest.MonkeyPatch, driver: str, refused: bool
+) -> None:
+    """A plan runs under newer drivers than it was built under, not under older ones."""
+    monkeypatch.setattr(engine_load, "driver_version", lambda: driver)
+    if not refused:
+        load(info)
+        return
+    with pytest.raises(MachineError, match=rf"driver 580\.65\.06.* older {re.escape(driver)}") as raised:
+        load(info)
+    assert raised.value.fix == REBUILD
+    assert machine.deserialized == []
+
+
+def test_another_plugin(machine: Machine, info: EngineInfo, tmp_path: Path) -> None:
+    (tmp_path / "plugin.so").write_bytes(b"rebuilt since")
+    found, wanted = sha256(b"rebuilt since").hexdigest(), sha256(b"as it was").hexdigest()
+    with pytest.raises(MachineError, match=f"{wanted}.* has {found}") as raised:
+        load(replace(info, plugin_sha256=wanted), plugin=tmp_path / "plugin.so")
+    assert raised.value.fix == REBUILD
+    assert machine.deserialized == []
+    load(replace(info, plugin_sha256=found), plugin=tmp_path / "plugin.so")
+    assert machine.deserialized == [PLAN]
+
+
+def test_an_engine_of_standard_operators_needs_no_plugin(machine: Machine, info: EngineInfo) -> None:
+    assert load(replace(info, attention="body"), plugin=None).keep[1] is None
 
 
 def test_tensorrt_refuses(machine: Machine, info: EngineInfo) -> None:

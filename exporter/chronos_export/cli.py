@@ -67,6 +67,13 @@ Exit codes:
 @click.option("--context", "longest_context", type=int, metavar="STEPS", help="Longest context of an engine.")
 @click.option("--horizon", "longest_horizon", type=int, metavar="STEPS", help="Longest horizon of an engine.")
 @click.option(
+    "--attention",
+    type=click.Choice(["plugin", "body", "native"]),
+    default="plugin",
+    show_default=True,
+    help="Group attention of an engine: our plugin, standard operators, or TensorRT's own.",
+)
+@click.option(
     "--compute-capability",
     "capabilities",
     metavar="CC[,CC]",
@@ -94,6 +101,7 @@ def cli(
     target: str,
     longest_context: int | None,
     longest_horizon: int | None,
+    attention: str,
     capabilities: str | None,
     timing_cache: Path | None,
     force: bool,
@@ -131,10 +139,11 @@ def cli(
             target=target,
             context=longest_context,
             horizon=longest_horizon,
+            attention=attention,
             compute_capabilities=tuple(capabilities.split(",")) if capabilities else (),
             timing_cache=timing_cache,
         )
-        console.note(choose(target)[1])
+        console.note(choose(engine)[1])
         artifact = export(
             source,
             rows,
@@ -147,6 +156,8 @@ def cli(
             report=console.report,
         )
     proven = artifact.manifest.validation
+    for line in proven["engines"]:
+        console.note(line)
     console.result(
         {
             "artifact": str(artifact.path),
@@ -171,6 +182,8 @@ def validate(console: Console, artifact: Path) -> None:
             from chronos_export.exporting import validate_artifact
 
         summary = validate_artifact(artifact, report=console.report).summary()
+    for line in summary["engines"]:
+        console.note(line)
     console.result(
         {"artifact": str(artifact), "validation": summary},
         f"{artifact}: {summary['cases']} cases forecast as upstream does",
@@ -207,8 +220,9 @@ for command in COMMANDS:
 
 def _engine_line(engine: dict[str, Any]) -> str:
     rows = "/".join(str(count) for count in engine["profiles"])
-    layers = engine["plugin_layers"]
-    return f"{engine['path']} ({engine['tensorrt_version']}, {rows} rows, {layers} plugin layers)"
+    gpus = "/".join(engine["compute_capabilities"])
+    layers = f"{engine['plugin_layers']} plugin layers"
+    return f"{engine['path']} ({engine['tensorrt_version']} for {gpus}, {rows} rows, {layers})"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,46 +19,18 @@ from typing import IO, Any
 import onnx
 
 from chronos_export import errors
+from chronos_export.engine_attention import check_attention, with_dense_body
+from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
+from chronos_export.manifest import hash_file
 from chronos_export.progress import Report, Stage, ignore, stage
-from chronos_export.trt_libraries import device_capability, require_installed
+from chronos_export.trt_libraries import device_capability, driver_version, require_installed
 from chronos_export.trt_plugin import NAME, NAMESPACE
 
 RTX_COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 WORKER = [sys.executable, "-m", "chronos_export.engine_worker"]
 INPUTS = ("context", "group_ids", "future_covariates")
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """A plan and all that must agree before it may be deserialized.
-
-    Args:
-        path: The plan file.
-        target: "tensorrt" or "tensorrt-rtx".
-        tensorrt_version: A plan opens in this version only.
-        compute_capabilities: GPUs it runs on, like "8.6".
-        profiles: Rows of each optimization profile, in profile order.
-        context: Longest context, time steps.
-        horizon: Longest horizon, time steps.
-        plugin_layers: GroupAttention layers in the engine.
-        bytes: Size of the plan.
-        build_seconds: Wall time of the build.
-        peak_rss_bytes: Most memory the building process held.
-    """
-
-    path: Path
-    target: str
-    tensorrt_version: str
-    compute_capabilities: tuple[str, ...]
-    profiles: tuple[int, ...]
-    context: int
-    horizon: int
-    plugin_layers: int
-    bytes: int
-    build_seconds: float
-    peak_rss_bytes: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +51,7 @@ def build_engine(
     context: int | None = None,
     horizon: int | None = None,
     compute_capabilities: Sequence[str] = (),
+    attention: str = "plugin",
     plugin: Path | None = None,
     tf32: bool = False,
     timing_cache: Path | None = None,
@@ -97,6 +70,7 @@ def build_engine(
         horizon: Longest horizon, time steps; the model's own limit if None.
         compute_capabilities: For TensorRT-RTX, the GPUs to build for; all of
             `RTX_COMPUTE_CAPABILITIES` if empty.
+        attention: One of `engine_attention.ATTENTIONS`.
         plugin: The compiled plugin library. TensorRT runs the plugin while it builds, so it needs one;
             TensorRT-RTX does not.
         tf32: Whether float32 products may use tf32.
@@ -105,10 +79,11 @@ def build_engine(
 
     Raises:
         UsageError: Bad row counts, limits beyond the model's, a compute capability that cannot be built for.
-        MachineError: No TensorRT package, no plugin library, no GPU where one is needed.
+        MachineError: No TensorRT package, no plugin library, no GPU where one is needed, no such attention.
         BuildError: No GroupAttention in the graph, not every one became a plugin layer, or TensorRT failed.
     """
-    _check_machine(target, plugin, compute_capabilities)
+    check_machine(target, attention, plugin, compute_capabilities)
+    plugin = plugin if attention == "plugin" else None
     graph = _read_graph(onnx_path)
     rows = _check_profiles(profiles)
     context = _check_limit("context", context, graph.context)
@@ -118,13 +93,15 @@ def build_engine(
         tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as work,
     ):
         (links := Path(work, "libraries")).mkdir()
+        inlined = attention == "body"
+        parsed = with_dense_body(onnx_path, Path(work)) if inlined else onnx_path
         job = Job(
-            onnx=str(onnx_path.absolute()),
+            onnx=str(parsed.absolute()),
             plan=str(Path(work, "plan")),
             links=str(links),
             target=target,
             plugin=str(plugin.absolute()) if plugin else None,
-            plugin_layers=graph.plugin_nodes,
+            plugin_layers=0 if inlined else graph.plugin_nodes,
             shapes=[_shapes(count, context, horizon) for count in rows],
             compute_capabilities=list(compute_capabilities or RTX_COMPUTE_CAPABILITIES),
             tf32=tf32,
@@ -138,8 +115,11 @@ def build_engine(
     return EngineInfo(
         path=output,
         target=target,
+        attention=attention,
         tensorrt_version=built["tensorrt_version"],
         compute_capabilities=tuple(built["compute_capabilities"]),
+        driver=driver_version(),
+        plugin_sha256=hash_file(plugin).sha256 if plugin else None,
         profiles=rows,
         context=context,
         horizon=horizon,
@@ -150,8 +130,17 @@ def build_engine(
     )
 
 
-def _check_machine(target: str, plugin: Path | None, compute_capabilities: Sequence[str]) -> None:
+def check_machine(
+    target: str, attention: str, plugin: Path | None, compute_capabilities: Sequence[str]
+) -> None:
+    """Refuse at once what this machine cannot build; arguments as `build_engine`.
+
+    Raises:
+        UsageError: No such target or attention, or compute capabilities for TensorRT.
+        MachineError: A package, the plugin library or a GPU is missing, or the attention cannot be built.
+    """
     require_installed(target)
+    check_attention(attention, target)
     if target != "tensorrt":
         return
     if compute_capabilities:
@@ -160,8 +149,11 @@ def _check_machine(target: str, plugin: Path | None, compute_capabilities: Seque
             allowed="compute capabilities for --target tensorrt-rtx only",
         )
     if device_capability() is None:
-        raise MachineError("TensorRT builds engines on the GPU they run on, and this machine has none")
-    if plugin is None:
+        raise MachineError(
+            "TensorRT builds engines on the GPU they run on, and this machine has none",
+            allowed="--target tensorrt-rtx, which builds ahead of time",
+        )
+    if attention == "plugin" and plugin is None:
         raise MachineError(
             "TensorRT runs the plugin while it builds, and no plugin library was given",
             fix="chronos-export plugin build",

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from chronos_export import trt_plugin
-from chronos_export.engine import EngineInfo
+from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import IntegrityError, MachineError
-from chronos_export.trt_libraries import device_capability, import_tensorrt
+from chronos_export.manifest import hash_file
+from chronos_export.trt_libraries import device_capability, driver_version, import_tensorrt
 
 
 @dataclass(frozen=True)
@@ -42,33 +43,58 @@ def load_engine(info: EngineInfo, digest: str, plugin: Path | None, rebuild: str
 
     Raises:
         IntegrityError: The file is missing or is not the file that was built. Nothing of it was used.
-        MachineError: Another TensorRT, another GPU or no plugin library; names both sides.
+        MachineError: Another TensorRT, GPU or plugin library, an older driver; names both sides.
     """
     plan = _read_checked(info.path, digest, rebuild)
-    capability = device_capability()
-    if capability not in info.compute_capabilities:
-        raise MachineError(
-            f"{info.path} runs on compute capability {', '.join(info.compute_capabilities)},"
-            f" and this machine has {capability or 'no GPU'}",
-            fix=rebuild if capability else "load the artifact with onnxruntime instead",
-        )
+    check_here(info, plugin, rebuild)
     trt = import_tensorrt(info.target)
     if trt.__version__ != info.tensorrt_version:
         raise MachineError(
             f"{info.path} was built by {info.target} {info.tensorrt_version}; installed is {trt.__version__}",
             fix=rebuild,
         )
-    if plugin is None:
-        raise MachineError(
-            f"{info.path} needs the compiled plugin, and no plugin library was given",
-            fix="chronos-export plugin build",
-        )
-    held = trt_plugin.register(trt, plugin)
+    held = trt_plugin.register(trt, plugin) if info.attention == "plugin" else None
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise MachineError(f"{info.target} {trt.__version__} refuses {info.path}", fix=rebuild)
     return LoadedEngine(trt, engine, (runtime, held))
+
+
+def check_here(info: EngineInfo, plugin: Path | None, rebuild: str) -> None:
+    """Compare all that can be compared without TensorRT; arguments as `load_engine`.
+
+    Raises:
+        MachineError: Another GPU or plugin library, or an older driver; names both sides.
+    """
+    capability, driver = device_capability(), driver_version()
+    if capability not in info.compute_capabilities:
+        raise MachineError(
+            f"{info.path} runs on compute capability {', '.join(info.compute_capabilities)},"
+            f" and this machine has {capability or 'no GPU'}",
+            fix=rebuild if capability else "load the artifact with onnxruntime instead",
+        )
+    if info.driver and driver and _numbers(driver) < _numbers(info.driver):
+        raise MachineError(
+            f"{info.path} was built under driver {info.driver}; this machine has the older {driver}",
+            fix=rebuild,
+        )
+    if info.attention != "plugin":
+        return
+    if plugin is None:
+        raise MachineError(
+            f"{info.path} needs the compiled plugin, and no plugin library was given",
+            fix="chronos-export plugin build",
+        )
+    if info.plugin_sha256 and info.plugin_sha256 != (found := hash_file(plugin).sha256):
+        raise MachineError(
+            f"{info.path} was built with the plugin of sha256 {info.plugin_sha256}; {plugin} has {found}",
+            fix=rebuild,
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _read_checked(path: Path, digest: str, rebuild: str) -> bytes:

@@ -79,7 +79,8 @@ def build(job: Job, say: Say) -> dict[str, Any]:
     """
     trt = import_tensorrt(job.target, Path(job.links))
     logger = _logger(trt)
-    plugin = trt_plugin.register(trt, Path(job.plugin) if job.plugin else None)
+    wanted = job.plugin_layers > 0
+    plugin = trt_plugin.register(trt, Path(job.plugin) if job.plugin else None) if wanted else None
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
@@ -128,7 +129,7 @@ def _plugin_layers(trt: Any, network: Any, wanted: int) -> int:
     if found != wanted:
         layers = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise BuildError(
-            f"the graph has {wanted} GroupAttention nodes, and TensorRT made {found} plugin layers of them;"
+            f"the graph has {wanted} GroupAttention nodes, and TensorRT made {found} plugin layers;"
             f" its network holds {layers}",
             allowed="one plugin layer per node",
             fix="chronos-export plugin build",

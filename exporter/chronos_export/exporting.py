@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import torch
 from chronos_export.artifact import Artifact, open_artifact
 from chronos_export.cases import Case, all_cases
 from chronos_export.checkpoint import Checkpoint, load_checkpoint, load_reference
+from chronos_export.engine_info import EngineInfo
+from chronos_export.engine_proof import EngineProof, prove_engine
 from chronos_export.errors import AccuracyError, IntegrityError
 from chronos_export.manifest import Manifest
 from chronos_export.onnx_export import export_onnx
@@ -24,7 +26,7 @@ from chronos_export.quiet import quiet
 from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.session import OrtSession
-from chronos_export.targets import EngineOptions, build_engines
+from chronos_export.targets import EngineOptions, build_engines, require
 from chronos_export.validate import Verdict, validate
 
 VALIDATION = "validation"
@@ -68,6 +70,7 @@ def export(
         ChronosExportError: See `checkpoint.load_checkpoint`, `onnx_export.export_onnx` and `publish.publish`.
     """
     precision = precision_of(dtype)
+    require(engine)
     if source != "demo" and Path(source).is_dir():
         source = str(Path(source).resolve())  # so that `validate` finds it from any folder
     output = Path(output) if output is not None else default_output(source, tuple(batch))
@@ -78,9 +81,10 @@ def export(
             write_graphs(checkpoint, staging.folder, precision)
         engines = build_engines(staging.folder, batch, engine, dtype == "tf32", report)
         (staging.folder / VALIDATION).mkdir()
-        verdict = prove(checkpoint, staging.folder, precision, report, staging.folder / VALIDATION)
-        staging.manifest = _manifest(checkpoint, batch, dtype, engines, verdict)
-        refuse_failures(verdict)
+        proof = prove(checkpoint, staging.folder, engines, precision, report, staging.folder / VALIDATION)
+        entries = [info.as_entry(staging.folder) for info in engines]
+        staging.manifest = _manifest(checkpoint, batch, dtype, entries, proof)
+        refuse_failures(proof.verdict)
     return open_artifact(output)
 
 
@@ -100,23 +104,47 @@ def write_graphs(checkpoint: Checkpoint, folder: Path, precision: Precision) -> 
         export_onnx(segmented, univariate(segmented), folder, metadata, precision)
 
 
+@dataclass(frozen=True)
+class Proof:
+    """The verdict over everything that ran, and how far each engine was proven."""
+
+    verdict: Verdict
+    engines: tuple[EngineProof, ...]
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict.passed
+
+    def summary(self) -> dict[str, Any]:
+        """As `Verdict.summary`, and a line for each engine."""
+        return {**self.verdict.summary(), "engines": [engine.line for engine in self.engines]}
+
+
 def prove(
-    checkpoint: Checkpoint, graphs: Path, precision: Precision, report: Report, folder: Path | None = None
-) -> Verdict:
-    """Validate the graphs in `graphs` against upstream, loaded once more.
+    checkpoint: Checkpoint,
+    graphs: Path,
+    engines: Sequence[EngineInfo],
+    precision: Precision,
+    report: Report,
+    folder: Path | None = None,
+) -> Proof:
+    """Validate the graphs in `graphs` and their engines against upstream, loaded once more.
 
     Args:
         checkpoint: Where upstream is loaded from.
         graphs: The folder of the graphs.
+        engines: Built from them.
         precision: What they compute in.
         report: Told of progress.
         folder: Where inputs and upstream's answers go, or None.
     """
-    reference = load_reference(checkpoint).model
-    candidates = {"onnxruntime": OrtSession(graphs)}
+    reference, cases = load_reference(checkpoint).model, cases_of(checkpoint.config)
     # onnxruntime computes a tf32 export in float32, and is held to that.
     held_to = precision if precision.is_narrow else precision_of("float32")
-    return validate(reference, candidates, cases_of(checkpoint.config), held_to, report, folder)
+    verdict = validate(reference, {"onnxruntime": OrtSession(graphs)}, cases, held_to, report, folder)
+    proven = [prove_engine(reference, info, cases, precision, report) for info in engines]
+    results = (*verdict.results, *(result for _, more in proven for result in more))
+    return Proof(Verdict(results), tuple(how_far for how_far, _ in proven))
 
 
 def cases_of(config: dict[str, Any]) -> list[Case]:
@@ -137,8 +165,8 @@ def refuse_failures(verdict: Verdict) -> None:
     )
 
 
-def validate_artifact(path: Path | str, report: Report = ignore) -> Verdict:
-    """The proof again, on this machine: an artifact's graphs against its checkpoint.
+def validate_artifact(path: Path | str, report: Report = ignore) -> Proof:
+    """The proof again, on this machine: an artifact's graphs and engines against its checkpoint.
 
     Raises:
         IntegrityError: The artifact is damaged, or its checkpoint is no longer the one it was made from.
@@ -154,9 +182,10 @@ def validate_artifact(path: Path | str, report: Report = ignore) -> Verdict:
                 f"the artifact was made from {made_from['digest']}",
                 fix=f"chronos-export --model {made_from['source']} -o {path} --force",
             )
-    verdict = prove(checkpoint, artifact.path, precision_of(artifact.manifest.dtype), report)
-    refuse_failures(verdict)
-    return verdict
+    engines = [EngineInfo.from_entry(entry, artifact.path) for entry in artifact.manifest.engines]
+    proof = prove(checkpoint, artifact.path, engines, precision_of(artifact.manifest.dtype), report)
+    refuse_failures(proof.verdict)
+    return proof
 
 
 def _manifest(
@@ -164,7 +193,7 @@ def _manifest(
     batch: Sequence[int],
     dtype: str,
     engines: list[dict[str, Any]],
-    verdict: Verdict,
+    proof: Proof,
 ) -> Manifest:
     return Manifest(
         checkpoint={
@@ -178,5 +207,5 @@ def _manifest(
         profiles=list(batch),
         engines=engines,
         call_size=asdict(Limits()),
-        validation={**verdict.summary(), "again": ["chronos-export validate .", POLYGRAPHY]},
+        validation={**proof.summary(), "again": ["chronos-export validate .", POLYGRAPHY]},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 from chronos import Chronos2Pipeline
 
 from chronos_export.artifact import Artifact, open_artifact
+from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
-from chronos_export.manifest import hash_file
 from chronos_export.pipeline import as_pipeline
 from chronos_export.plan import Limits
 from chronos_export.session import PROVIDERS, OrtSession, Session
-from chronos_export.targets import check_plugin, engine_info, plugin_library
-from chronos_export.trt_libraries import MODULES
+from chronos_export.targets import plugin_library
+from chronos_export.trt_libraries import MODULES, device_capability
 
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
 
@@ -48,10 +49,9 @@ def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[S
         return OrtSession(artifact.path, provider, threads), limits
     if provider not in MODULES:
         raise UsageError(f"unknown provider {provider!r}", allowed=", ".join([*PROVIDERS, *MODULES]))
-    entry = _engine_entry(artifact, provider)
-    return _tensorrt_session(artifact, entry), replace(
-        limits, tokens=WHOLE_BATCH, padding=1.0, profiles=tuple(entry["profiles"])
-    )
+    info = EngineInfo.from_entry(_engine_entry(artifact, provider), artifact.path)
+    whole = replace(limits, tokens=WHOLE_BATCH, padding=1.0, profiles=info.profiles)
+    return _tensorrt_session(artifact, info), whole
 
 
 def _engine_entry(artifact: Artifact, target: str) -> dict[str, Any]:
@@ -65,21 +65,32 @@ def _engine_entry(artifact: Artifact, target: str) -> dict[str, Any]:
     return entries[target]
 
 
-def _tensorrt_session(artifact: Artifact, entry: dict[str, Any]) -> Session:
+def _tensorrt_session(artifact: Artifact, info: EngineInfo) -> Session:
     from chronos_export.engine_load import load_engine
     from chronos_export.tensorrt_session import TensorRtSession
 
-    info = engine_info(entry, artifact.path)
-    library = plugin_library()
+    name = info.path.relative_to(artifact.path).as_posix()
+    artifact.file(name)  # only what the manifest vouches for
+    digest = artifact.manifest.files[name].sha256
     rebuild = rebuild_command(artifact, info.target)
-    if library is not None:
-        check_plugin(entry, hash_file(library).sha256, rebuild)
-    digest = artifact.manifest.files[entry["path"]].sha256
-    return TensorRtSession(load_engine(info, digest, library, rebuild), info)
+    return TensorRtSession(load_engine(info, digest, plugin_library(), rebuild), info)
 
 
 def rebuild_command(artifact: Artifact, target: str) -> str:
-    """The command that builds an artifact's engine anew."""
-    rows = ",".join(str(rows) for rows in artifact.manifest.profiles)
-    source = artifact.manifest.checkpoint["source"]
-    return f"chronos-export --model {source} --batch {rows} --target {target} -o {artifact.path} --force"
+    """The command that exports an artifact anew with an engine for this machine."""
+    manifest = artifact.manifest
+    entry: dict[str, Any] = next((e for e in manifest.engines if e["target"] == target), {})
+    options = {
+        "--model": manifest.checkpoint["source"],
+        "--revision": manifest.checkpoint["revision"],
+        "--batch": ",".join(str(rows) for rows in manifest.profiles),
+        "--dtype": manifest.dtype,
+        "--target": target,
+        "--attention": entry.get("attention"),
+        "--context": entry.get("context"),
+        "--horizon": entry.get("horizon"),
+        "--compute-capability": device_capability() if target == "tensorrt-rtx" else None,
+        "-o": artifact.path,
+    }
+    given = [part for name, value in options.items() if value is not None for part in (name, str(value))]
+    return shlex.join(["chronos-export", *given, "--force"])

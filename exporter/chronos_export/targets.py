@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from chronos_export.engine import EngineInfo, build_engine
-from chronos_export.errors import MachineError, UsageError
-from chronos_export.manifest import hash_file
+from chronos_export.engine import RTX_COMPUTE_CAPABILITIES, build_engine, check_machine
+from chronos_export.engine_info import EngineInfo
+from chronos_export.errors import UsageError
 from chronos_export.onnx_export import GENERAL
 from chronos_export.progress import Report
 from chronos_export.trt_libraries import MODULES, device_capability
@@ -29,7 +28,9 @@ class EngineOptions:
         target: One of `TARGETS`.
         context: Longest context, time steps; the model's own limit if None.
         horizon: Longest horizon, time steps; the model's own limit if None.
-        compute_capabilities: For TensorRT-RTX: GPUs like "8.9"; all it can build for if empty.
+        compute_capabilities: For TensorRT-RTX: GPUs like "8.9"; if empty, all it can build for, or with
+            `auto` the one of this machine.
+        attention: One of `engine_attention.ATTENTIONS`.
         timing_cache: Read and extended, or None.
     """
 
@@ -37,18 +38,20 @@ class EngineOptions:
     context: int | None = None
     horizon: int | None = None
     compute_capabilities: Sequence[str] = ()
+    attention: str = "plugin"
     timing_cache: Path | None = None
 
 
-def choose(target: str) -> tuple[str | None, str]:
+def choose(options: EngineOptions) -> tuple[str | None, str]:
     """The engine target to build, or None, and one line saying why.
 
-    `auto` builds for the GPU of this machine with whichever TensorRT is installed. A target that is asked
-    for by name is always returned; building it fails if this machine cannot.
+    `auto` builds for the GPU of this machine with whichever TensorRT can. A target that is asked for by name
+    is always returned; `require` says whether this machine can build it.
 
     Raises:
         UsageError: There is no such target.
     """
+    target = options.target
     if target not in TARGETS:
         raise UsageError(f"unknown target {target!r}", allowed=", ".join(TARGETS))
     if target == "onnxruntime":
@@ -58,15 +61,41 @@ def choose(target: str) -> tuple[str | None, str]:
     capability = device_capability()
     if capability is None:
         return None, "no engine: this machine has no GPU (--target tensorrt-rtx builds ahead of time)"
-    for name, module in MODULES.items():
-        if importlib.util.find_spec(module) is not None:
+    obstacles = {name: _obstacle(name, capability, options) for name in MODULES}
+    for name, obstacle in obstacles.items():
+        if not obstacle:
             return name, f"{name} for compute capability {capability}"
-    return None, "no engine: neither tensorrt nor tensorrt-rtx is installed"
+    return None, f"no engine: {'; '.join(obstacles.values())}"
+
+
+def _obstacle(target: str, capability: str, options: EngineOptions) -> str:
+    """Why `auto` does not build for a target here, or ""."""
+    if importlib.util.find_spec(MODULES[target]) is None:
+        return f"{target} is not installed"
+    if target == "tensorrt" and options.attention == "plugin" and plugin_library() is None:
+        return "tensorrt needs the plugin (chronos-export plugin build)"
+    if target == "tensorrt-rtx" and capability not in (
+        options.compute_capabilities or RTX_COMPUTE_CAPABILITIES
+    ):
+        return f"tensorrt-rtx does not build for compute capability {capability}"
+    return ""
+
+
+def require(options: EngineOptions) -> None:
+    """Refuse at once an engine that cannot be built here.
+
+    Raises:
+        UsageError: No such target or attention, or compute capabilities for TensorRT.
+        MachineError: A package, the plugin library or a GPU is missing.
+    """
+    target, _ = choose(options)
+    if target is not None:
+        check_machine(target, options.attention, plugin_library(), options.compute_capabilities)
 
 
 def build_engines(
     folder: Path, batch: Sequence[int], options: EngineOptions, tf32: bool, report: Report
-) -> list[dict[str, Any]]:
+) -> list[EngineInfo]:
     """Build what `options` ask for from the graph in `folder`.
 
     Args:
@@ -75,58 +104,30 @@ def build_engines(
         options: What to build for.
         tf32: Whether float32 products may use tf32.
         report: Told of progress.
-
-    Returns:
-        One entry of the manifest for each engine: `EngineInfo`, its file name and its plugin's hash.
     """
-    target, _ = choose(options.target)
+    target, _ = choose(options)
     if target is None:
         return []
+    capabilities = options.compute_capabilities
+    if options.target == "auto" and target == "tensorrt-rtx" and (here := device_capability()):
+        capabilities = (here,)
     (folder / ENGINES).mkdir()
-    plan = folder / ENGINES / f"{target}.plan"
-    library = plugin_library()
-    info = build_engine(
-        folder / GENERAL,
-        batch,
-        target=target,
-        output=plan,
-        context=options.context,
-        horizon=options.horizon,
-        compute_capabilities=options.compute_capabilities,
-        plugin=library,
-        tf32=tf32,
-        timing_cache=options.timing_cache,
-        report=report,
-    )
-    plugin = hash_file(library).sha256 if library else None
-    return [{**asdict(info), "path": f"{ENGINES}/{plan.name}", "plugin_sha256": plugin}]
-
-
-def engine_info(entry: dict[str, Any], folder: Path) -> EngineInfo:
-    """An entry of the manifest back to an `EngineInfo`."""
-    fields = {name: value for name, value in entry.items() if name != "plugin_sha256"}
-    fields["path"] = folder / entry["path"]
-    fields["profiles"] = tuple(entry["profiles"])
-    fields["compute_capabilities"] = tuple(entry["compute_capabilities"])
-    return EngineInfo(**fields)
-
-
-def check_plugin(entry: dict[str, Any], digest: str, rebuild: str) -> None:
-    """Refuse another plugin than the engine was built with, if it was built with a compiled one.
-
-    Args:
-        entry: The engine's entry of the manifest.
-        digest: sha256 of the plugin library that is here.
-        rebuild: The command that builds the engine anew.
-
-    Raises:
-        MachineError: They differ.
-    """
-    if entry["plugin_sha256"] not in (None, digest):
-        raise MachineError(
-            f"the engine was built with the plugin of sha256 {entry['plugin_sha256']}; here is {digest}",
-            fix=rebuild,
+    return [
+        build_engine(
+            folder / GENERAL,
+            batch,
+            target=target,
+            output=folder / ENGINES / f"{target}.plan",
+            context=options.context,
+            horizon=options.horizon,
+            compute_capabilities=capabilities,
+            attention=options.attention,
+            plugin=plugin_library(),
+            tf32=tf32,
+            timing_cache=options.timing_cache,
+            report=report,
         )
+    ]
 
 
 def plugin_folder() -> Path:

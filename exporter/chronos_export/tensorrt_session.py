@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chronos_export.engine import EngineInfo
+from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_load import LoadedEngine
 from chronos_export.errors import BuildError, UsageError
 from chronos_export.padding import pad_rows, smallest_profile

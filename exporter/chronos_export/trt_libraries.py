@@ -96,3 +96,19 @@ def device_capability() -> str | None:
             return None
         numbers.append(str(number.value))
     return ".".join(numbers)
+
+
+def driver_version() -> str | None:
+    """Version of NVIDIA's driver, like "580.65.06"; None if there is no driver.
+
+    Source: NVML, nvmlSystemGetDriverVersion.
+    """
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    text = ctypes.create_string_buffer(80)
+    if nvml.nvmlInit_v2() or nvml.nvmlSystemGetDriverVersion(text, len(text)):
+        return None
+    nvml.nvmlShutdown()
+    return text.value.decode()

@@ -276,8 +276,8 @@ class SessionRunner(_Runner):
     def forecast(self, feed: dict[str, Any]) -> Floats:
         context, group_ids, future = (torch.from_numpy(feed[name]) for name in INPUTS)
         if self.univariate:
-            return self.session.run_univariate(context, future).numpy()
-        return self.session.run(context, group_ids, future).numpy()
+            return self.session.run_univariate(context, future).cpu().numpy()
+        return self.session.run(context, group_ids, future).cpu().numpy()
 
 
 def _run(runner: BaseRunner, case: Case) -> Floats:
