@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from time import perf_counter
 
 import onnx
@@ -19,13 +16,14 @@ from onnx import TensorProto, helper
 
 from attention import Problem, dense, make_problem
 from chronos_export import group_attention_onnx as body
+from memory import in_a_fresh_process
 
 TYPES = {torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16}
 INPUTS = ("query", "key", "value", "segment_begin", "segment_end", "key_mask")
 
 
 @cache
-def session(heads: int, dtype: torch.dtype = torch.float32) -> ort.InferenceSession:
+def session(heads: int, dtype: torch.dtype, arena: bool) -> ort.InferenceSession:
     """One GroupAttention node with its function."""
     info, kind = helper.make_tensor_value_info, TYPES[dtype]
     tensor = ["rows", "tokens", "width"]
@@ -52,12 +50,13 @@ def session(heads: int, dtype: torch.dtype = torch.float32) -> ort.InferenceSess
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    options.enable_cpu_mem_arena = arena
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def run(problem: Problem) -> torch.Tensor:
+def run(problem: Problem, arena: bool = True) -> torch.Tensor:
     feed = dict(zip(INPUTS, (t.numpy() for t in problem.args[:6]), strict=True))
-    (out,) = session(problem.heads, problem.query.dtype).run(["out"], feed)
+    (out,) = session(problem.heads, problem.query.dtype, arena).run(["out"], feed)
     return torch.from_numpy(out)
 
 
@@ -135,26 +134,20 @@ def test_time_is_linear_in_the_number_of_groups(length: int) -> None:
 
 
 MEASURE = """
-import resource, sys
-sys.path.insert(0, {tests!r})
+from functools import partial
 from attention import make_problem
+from memory import peaks
 from test_function_body import run
-problem = make_problem([20] * ({rows} // 20), tokens=12, heads=4, head_dim=16, dead=0.0)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-run(problem)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+problems = [make_problem([20] * (rows // 20), tokens=12, heads=4, head_dim=16, dead=0.0)
+            for rows in (20, 2000, 4000, 8000)]
+run(problems[0], arena=False)
+print(peaks(*(partial(run, problem, arena=False) for problem in problems[1:])))
 """
 
 
-def peak_megabytes(rows: int) -> float:
-    code = MEASURE.format(tests=str(Path(__file__).parent), rows=rows)
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(out.stdout) / 1024
-
-
 def test_memory_is_linear_in_rows() -> None:
-    """Growth from 2000 to 4000 rows against growth to 8000: twice if linear, four times if dense."""
-    small, medium, large = (peak_megabytes(rows) for rows in (2000, 4000, 8000))
-    assert large - medium <= 3 * (medium - small)
-    score_of_dense = 12 * 4 * 8000**2 * 4 / 2**20
-    assert large < score_of_dense / 20
+    """Twice the rows, twice the peak; dense scores would take four times."""
+    small, medium, large = in_a_fresh_process(MEASURE)
+    assert small > 2000 * 12 * 64 * 4  # at least one copy of the output: the measure measures
+    assert medium <= 2.2 * small
+    assert large <= 2.2 * medium
