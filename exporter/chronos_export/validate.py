@@ -33,6 +33,7 @@ from chronos_export.exact import in_float64
 from chronos_export.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.session import Session
+from chronos_export.tf32 import InTf32
 
 NOISE_FACTOR = 10.0
 NARROW_FACTOR = 2.0  # of what upstream itself loses in the same narrow type
@@ -159,7 +160,7 @@ def validate(
 
 
 @torch.no_grad()
-def _upstream(model: Chronos2Model, case: Case, dtype: torch.dtype) -> Tensor:
+def _upstream(model: Chronos2Model | InTf32, case: Case, dtype: torch.dtype) -> Tensor:
     """Upstream's forward, fed as upstream's pipeline feeds it: covariates in whole patches."""
     patch = model.chronos_config.output_patch_size
     future = torch.from_numpy(case.future_covariates).to(dtype)
@@ -174,14 +175,16 @@ def _upstream(model: Chronos2Model, case: Case, dtype: torch.dtype) -> Tensor:
     return out
 
 
-def _in_precision(model: Chronos2Model, precision: Precision) -> Chronos2Model | None:
+def _in_precision(model: Chronos2Model, precision: Precision) -> Chronos2Model | InTf32 | None:
     """Upstream in a narrow type, or None where its own float32 is what candidates are held to."""
+    if precision.name == "tf32":
+        return InTf32(model)
     if precision.torch_type is torch.float32:
         return None
     return copy.deepcopy(model).to(precision.torch_type)
 
 
-def _truth(exact: Chronos2Model, alike: Chronos2Model | None, case: Case, forecast: Floats) -> Truth:
+def _truth(exact: Chronos2Model, alike: Chronos2Model | InTf32 | None, case: Case, forecast: Floats) -> Truth:
     exact_forecast = _upstream(exact, case, torch.float64).numpy()
     context = torch.from_numpy(case.context)[:, -exact.chronos_config.context_length :]
     _, (_, scale) = exact.instance_norm(context)
