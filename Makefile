@@ -26,5 +26,5 @@ bench: $(INSTALLED)  ## time every peer on this machine
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,rtx]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,openvino,rtx]'
 	touch $@

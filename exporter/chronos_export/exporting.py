@@ -18,6 +18,7 @@ from chronos_export.engine_proof import EngineProof, prove_engine
 from chronos_export.errors import AccuracyError, IntegrityError
 from chronos_export.manifest import Manifest
 from chronos_export.onnx_export import export_onnx
+from chronos_export.openvino_session import OpenVinoSession, has_openvino
 from chronos_export.plan import Limits
 from chronos_export.precision import Precision, precision_of
 from chronos_export.progress import Report, ignore, stage
@@ -25,7 +26,7 @@ from chronos_export.publish import publish
 from chronos_export.quiet import quiet
 from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
-from chronos_export.session import OrtSession
+from chronos_export.session import OrtSession, Session
 from chronos_export.targets import EngineOptions, build_engines, require
 from chronos_export.validate import Verdict, validate
 
@@ -141,7 +142,10 @@ def prove(
     reference, cases = load_reference(checkpoint).model, cases_of(checkpoint.config)
     # onnxruntime computes a tf32 export in float32, and is held to that.
     held_to = precision if precision.is_narrow else precision_of("float32")
-    verdict = validate(reference, {"onnxruntime": OrtSession(graphs)}, cases, held_to, report, folder)
+    candidates: dict[str, Session] = {"onnxruntime": OrtSession(graphs)}
+    if has_openvino() and not precision.is_narrow:
+        candidates["openvino"] = OpenVinoSession(graphs)
+    verdict = validate(reference, candidates, cases, held_to, report, folder)
     proven = [prove_engine(reference, info, cases, precision, report) for info in engines]
     results = (*verdict.results, *(result for _, more in proven for result in more))
     return Proof(Verdict(results), tuple(how_far for how_far, _ in proven))

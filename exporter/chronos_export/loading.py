@@ -12,6 +12,7 @@ from chronos import Chronos2Pipeline
 from chronos_export.artifact import Artifact, open_artifact
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
+from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import as_pipeline
 from chronos_export.plan import Limits
 from chronos_export.session import PROVIDERS, OrtSession, Session
@@ -26,7 +27,7 @@ def load(path: Path | str, provider: str = "cpu", threads: int = 0) -> Chronos2P
 
     Args:
         path: A folder that `chronos-export` published; every file is verified first.
-        provider: "cpu" or "cuda" for onnxruntime; "tensorrt" or "tensorrt-rtx" for an engine.
+        provider: "cpu" or "cuda" for onnxruntime, "openvino", or "tensorrt" or "tensorrt-rtx" for an engine.
         threads: Threads inside an operator of onnxruntime; 0 leaves it to onnxruntime.
 
     Returns:
@@ -47,8 +48,12 @@ def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[S
     limits = Limits(**artifact.manifest.call_size)
     if provider in PROVIDERS:
         return OrtSession(artifact.path, provider, threads), limits
+    if provider == "openvino":
+        return OpenVinoSession(artifact.path), limits
     if provider not in MODULES:
-        raise UsageError(f"unknown provider {provider!r}", allowed=", ".join([*PROVIDERS, *MODULES]))
+        raise UsageError(
+            f"unknown provider {provider!r}", allowed=", ".join([*PROVIDERS, "openvino", *MODULES])
+        )
     info = EngineInfo.from_entry(_engine_entry(artifact, provider), artifact.path)
     whole = replace(limits, tokens=WHOLE_BATCH, padding=1.0, profiles=info.profiles)
     return _tensorrt_session(artifact, info), whole
@@ -59,7 +64,7 @@ def _engine_entry(artifact: Artifact, target: str) -> dict[str, Any]:
     if target not in entries:
         raise UsageError(
             f"{artifact.path} holds no {target} engine",
-            allowed=", ".join([*PROVIDERS, *entries]),
+            allowed=", ".join([*PROVIDERS, "openvino", *entries]),
             fix=rebuild_command(artifact, target),
         )
     return entries[target]

@@ -22,9 +22,10 @@ from chronos_export.accelerating import accelerate
 from chronos_export.bench.workloads import Workload
 from chronos_export.dense_attention import dense_body
 from chronos_export.onnx_export import GENERAL
+from chronos_export.openvino_session import OpenVinoSession, has_openvino
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits
-from chronos_export.session import OrtSession
+from chronos_export.session import OrtSession, Session
 
 Answer = Callable[[Workload], Tensor]
 
@@ -64,7 +65,9 @@ def peers_of(model: Chronos2Model, graphs: Path, compiled: bool) -> Iterator[Pee
     yield Peer("dense ONNX on onnxruntime at its best batch", _dense_onnx(graphs), sizes=swept)
     accelerated = accelerate(Chronos2Pipeline(copy.deepcopy(model))).model
     yield Peer("ours, PyTorch (accelerate)", _forward(accelerated), is_ours=True)
-    yield Peer("ours, onnxruntime", _planned(model, graphs), is_ours=True)
+    yield Peer("ours, onnxruntime", _planned(model, OrtSession(graphs)), is_ours=True)
+    if has_openvino():
+        yield Peer("ours, openvino", _planned(model, OpenVinoSession(graphs)), is_ours=True)
 
 
 def in_pieces(answer: Answer, work: Workload, size: int) -> Tensor:
@@ -106,9 +109,8 @@ def _autocast(model: Chronos2Model) -> Answer:
     return answer
 
 
-def _planned(model: Chronos2Model, graphs: Path) -> Answer:
-    config = model.config.chronos_config
-    return _forward(SessionModel(OrtSession(graphs), config, Limits()))
+def _planned(model: Chronos2Model, session: Session) -> Answer:
+    return _forward(SessionModel(session, model.config.chronos_config, Limits()))
 
 
 def _dense_onnx(graphs: Path) -> Answer:
