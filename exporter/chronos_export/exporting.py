@@ -28,6 +28,7 @@ from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.session import OrtSession, Session
 from chronos_export.targets import EngineOptions, build_engines, require
+from chronos_export.tuning import tune
 from chronos_export.validate import Verdict, validate
 
 VALIDATION = "validation"
@@ -83,9 +84,12 @@ def export(
         engines = build_engines(staging.folder, batch, engine, dtype == "tf32", report)
         (staging.folder / VALIDATION).mkdir()
         proof = prove(checkpoint, staging.folder, engines, precision, report, staging.folder / VALIDATION)
-        entries = [info.as_entry(staging.folder) for info in engines]
-        staging.manifest = _manifest(checkpoint, batch, dtype, entries, proof)
         refuse_failures(proof.verdict)
+        with stage("tune", report):
+            chronos = checkpoint.config["chronos_config"]
+            limits = tune(OrtSession(staging.folder), chronos["input_patch_size"], chronos["context_length"])
+        entries = [info.as_entry(staging.folder) for info in engines]
+        staging.manifest = _manifest(checkpoint, batch, dtype, entries, proof, limits)
     return open_artifact(output)
 
 
@@ -198,6 +202,7 @@ def _manifest(
     dtype: str,
     engines: list[dict[str, Any]],
     proof: Proof,
+    limits: Limits,
 ) -> Manifest:
     return Manifest(
         checkpoint={
@@ -210,6 +215,6 @@ def _manifest(
         dtype=dtype,
         profiles=list(batch),
         engines=engines,
-        call_size=asdict(Limits()),
+        call_size=asdict(limits),
         validation={**proof.summary(), "again": ["chronos-export validate .", POLYGRAPHY]},
     )

@@ -1,0 +1,56 @@
+"""The call size is the one this machine answers fastest."""
+
+from __future__ import annotations
+
+from time import sleep
+
+import pytest
+import torch
+from torch import Tensor
+
+from chronos_export.tuning import STEPS, TOKENS, tune
+
+PATCH = 16
+TOKENS_A_ROW = STEPS // PATCH + 1 + 96 // PATCH
+
+
+class Machine:
+    """A session that takes a set time: so much a call, so much a row, and more for rows beyond its cache."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, call: float, row: float, cache: int) -> None:
+        self.call, self.row, self.cache = call, row, cache
+
+    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        raise AssertionError("single rows are what is timed")
+
+    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+        rows = len(context)
+        sleep(self.call + self.row * rows + self.row * max(0, rows - self.cache))
+        return future_covariates
+
+
+@pytest.mark.parametrize(
+    ("machine", "best"),
+    [
+        (Machine(call=0.0, row=2e-3, cache=100), TOKENS[0]),
+        (Machine(call=0.2, row=1e-3, cache=100), TOKENS[-1]),
+        (Machine(call=0.02, row=4e-3, cache=TOKENS[1] // TOKENS_A_ROW), TOKENS[1]),
+    ],
+    ids=["no cost a call", "costly calls", "a small cache"],
+)
+def test_finds_the_best_size(machine: Machine, best: int) -> None:
+    assert tune(machine, PATCH, 8192).tokens == best
+
+
+def test_a_short_model_is_timed_within_its_context() -> None:
+    seen: list[int] = []
+
+    class Short(Machine):
+        def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+            seen.append(context.shape[1])
+            return future_covariates
+
+    tune(Short(0, 0, 1), PATCH, 512)
+    assert set(seen) == {512}
