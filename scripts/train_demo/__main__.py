@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +20,6 @@ DEMO = Path(__file__).parents[2] / "exporter" / "chronos_export" / "demo"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=DEMO, help="the checkpoint's folder")
-    parser.add_argument("--work", type=Path, default=Path("build/train_demo"), help="where fit writes")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--evaluate", action="store_true", help="only score the checkpoint in --output")
     arguments = parser.parse_args()
@@ -30,19 +28,17 @@ def main() -> None:
     if arguments.evaluate:
         table = score_all(Chronos2Pipeline.from_pretrained(arguments.output))
     else:
-        table = make(Recipe(steps=arguments.steps), arguments.work, arguments.output)
+        table = make(Recipe(steps=arguments.steps), arguments.output)
     print(as_markdown(table))
     print(json.dumps(table))
 
 
-def make(recipe: Recipe, work: Path, output: Path) -> Table:
+def make(recipe: Recipe, output: Path) -> Table:
     """Train, score and write the checkpoint's folder; returns the scores."""
     print(json.dumps(asdict(recipe)), flush=True)
-    pipeline = train(recipe, work)
+    pipeline = train(recipe)
+    pipeline.save_pretrained(output)
     table = score_all(pipeline)
-    output.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "model.safetensors"):
-        shutil.copyfile(work / "checkpoint" / name, output / name)
     (output / "README.md").write_text(card(recipe, pipeline.model.num_parameters(), table))
     return table
 

@@ -8,7 +8,7 @@ from math import exp, log
 from statistics import fmean
 
 from .score import WINDOWS, Table, as_markdown
-from .train import Recipe
+from .train import PATCH, SHORTEST, Recipe
 
 CARD = """---
 license: apache-2.0
@@ -20,14 +20,16 @@ pipeline_tag: time-series-forecasting
 A small Chronos-2 ({parameters:,} parameters, {layers} layers, float32) to try and test `chronos-export`
 without a download. For forecasts that matter use `amazon/chronos-2`. Licence: Apache-2.0.
 
-It was trained with `Chronos2Pipeline.fit` of chronos-forecasting on synthetic series only: seasons,
-stochastic cycles, autoregressions, walks, trends and level shifts, alone, in groups with shared factors, and
-driven by known covariates. Contexts of 48 to 2048 steps, horizons of 16 to 1024, mostly below 128.
+It is upstream's model and upstream's loss, trained on synthetic series only: seasons, stochastic cycles,
+autoregressions, walks and trends, alone (half of the rows), driven by two covariates, or sharing two
+factors. Contexts of {shortest} to {longest} steps, horizons of {patch} to {horizon}. The pipeline looks
+at the last {longest} steps of a series.
 
     python -m scripts.train_demo               # trains it, and writes this folder
     python -m scripts.train_demo --evaluate    # scores it, and prints the table below
 
-One thread, so that the sums are taken in the same order on every machine; recipe:
+One thread and one seed: the same machine gives the same weights. Matrix products are in bfloat16 in training,
+so another kind of processor gives slightly different ones. Recipe:
 
     {recipe}
 
@@ -52,6 +54,10 @@ def card(recipe: Recipe, parameters: int, table: Table) -> str:
     return CARD.format(
         parameters=parameters,
         layers=recipe.layers,
+        patch=PATCH,
+        shortest=SHORTEST * PATCH,
+        longest=recipe.longest * PATCH,
+        horizon=recipe.outputs * PATCH,
         recipe=json.dumps(asdict(recipe)),
         windows=WINDOWS,
         table=as_markdown(table),

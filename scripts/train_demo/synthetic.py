@@ -1,227 +1,190 @@
-"""Synthetic training tasks: groups of series that need every part of the model.
+"""Synthetic training batches: series, and groups of series that need every part of the model.
 
-A task is a group of rows: targets, then past-only covariates, then known future covariates. Each comes from
-a seed of its own, so a pool is the same whatever order it is drawn in.
+Series are drawn once, many at a time, into a pool; batches cut windows out of them and join rows to groups.
+All curves are [rows, time].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from chronos.chronos2.preprocess import PreparedInput
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
-Curve = NDArray[np.float64]
+Curves = NDArray[np.float32]
 Rng = np.random.Generator
 
-PERIODS = (4, 5, 7, 8, 10, 11, 12, 13, 22, 24, 26, 30, 48, 52, 60, 96, 144, 168, 336, 365)
-SHORTEST, LONGEST = 64, 2700
+PERIODS = (*range(3, 31), 4, 7, 7, 12, 12, 12, 24, 24, 36, 48, 52, 52, 60)
+CHUNK = 2048
 
 
-def standard(curve: Curve) -> Curve:
-    """The curve with mean 0 and deviation 1; a constant one becomes 0."""
-    spread = curve.std()
-    return (curve - curve.mean()) / spread if spread > 1e-9 else np.zeros_like(curve)
+@dataclass(frozen=True)
+class Batch:
+    """What the model is trained on: the names are those of its `forward`."""
+
+    context: torch.Tensor
+    group_ids: torch.Tensor
+    future_covariates: torch.Tensor
+    future_target: torch.Tensor
+    num_output_patches: int
 
 
-def log_uniform(rng: Rng, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+def standard(curves: Curves) -> Curves:
+    """Each row with mean 0 and deviation 1; a constant row becomes 0."""
+    centred = curves - curves.mean(axis=1, keepdims=True)
+    return np.asarray(centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-6), np.float32)
 
 
-def season(rng: Rng, length: int) -> Curve:
-    """A fixed pattern repeated, smooth or jagged, its strength drifting in one series of three."""
-    longest = length / 4
-    if rng.random() < 0.8:
-        period = float(rng.choice([period for period in PERIODS if period <= longest]))
-    else:
-        period = log_uniform(rng, 2.5, longest)
-    time = np.arange(length) + rng.uniform(0, period)
-    if rng.random() < 0.7:
-        harmonics = np.arange(1, 1 + rng.integers(1, 1 + max(1, min(6, int(period / 2)))))
-        size = rng.normal(size=harmonics.size) / harmonics ** rng.uniform(0.3, 2.0)
-        phase = rng.uniform(0, 2 * np.pi, (harmonics.size, 1))
-        curve = size @ np.sin(2 * np.pi * harmonics[:, None] * time / period + phase)
-    else:
-        pattern = rng.normal(size=max(2, round(period)))
-        pattern *= rng.random(pattern.size) < rng.uniform(0.1, 1)
-        curve = pattern[time.astype(int) % pattern.size]
-    if rng.random() < 0.33:
-        curve = curve * (1 + 0.5 * standard(walk(rng, length)))
-    return curve
+def column(rng: Rng, rows: int, low: float, high: float) -> Curves:
+    """One log-uniform value a row: [rows, 1]."""
+    return np.exp(rng.uniform(np.log(low), np.log(high), (rows, 1))).astype(np.float32)
 
 
-def cycle(rng: Rng, length: int) -> Curve:
-    """A stochastic cycle: an AR(2) process with complex roots, like sunspots."""
-    radius, angle = 1 - log_uniform(rng, 1e-3, 0.15), 2 * np.pi / log_uniform(rng, 3.0, 120.0)
-    shocks = rng.normal(size=length + 200)
-    return lfilter([1.0], [1.0, -2 * radius * np.cos(angle), radius**2], shocks)[200:]
+def normal(rng: Rng, *shape: int) -> Curves:
+    return rng.standard_normal(shape, dtype=np.float32)
 
 
-def autoregression(rng: Rng, length: int) -> Curve:
+def chance(rng: Rng, rows: int, probability: float) -> NDArray[np.bool_]:
+    """One flag a row: [rows, 1]."""
+    return rng.random((rows, 1)) < probability
+
+
+def seasons(rng: Rng, rows: int, length: int) -> Curves:
+    """A fixed pattern repeated: smooth, or any values at all; four periods of five are whole."""
+    whole = rng.choice(PERIODS, (rows, 1)).astype(np.float32)
+    period = np.where(chance(rng, rows, 0.8), whole, column(rng, rows, 3, 70))
+    time = np.arange(length, dtype=np.float32) + rng.uniform(0, 70, (rows, 1)).astype(np.float32)
+    smooth, decay = np.zeros((rows, length), np.float32), rng.uniform(0.5, 3, (rows, 1))
+    for harmonic in range(1, 6):
+        size = normal(rng, rows, 1) * harmonic**-decay * (harmonic <= period / 2)
+        turn = np.float32(2 * np.pi) * (harmonic * time / period + rng.random((rows, 1)))
+        smooth += (size * np.sin(turn, dtype=np.float32)).astype(np.float32)
+    step = (time.astype(int) % np.round(period).astype(int)).astype(int)
+    jagged = np.take_along_axis(normal(rng, rows, 71), step, axis=1)
+    return standard(np.where(chance(rng, rows, 0.8), smooth, jagged))
+
+
+def recursion(shocks: Curves, first: Curves, second: Curves) -> Curves:
+    """An AR(2) process: x[t] = first x[t-1] + second x[t-2] + shock[t]; the first 100 steps are dropped."""
+    curves = shocks.copy()
+    for time in range(2, curves.shape[1]):
+        curves[:, time] += first[:, 0] * curves[:, time - 1] + second[:, 0] * curves[:, time - 2]
+    return standard(curves[:, 100:])
+
+
+def cycles(rng: Rng, rows: int, length: int) -> Curves:
+    """Stochastic cycles, like sunspots."""
+    radius, angle = 1 - column(rng, rows, 0.003, 0.15), 2 * np.pi / column(rng, rows, 4, 60)
+    return recursion(normal(rng, rows, length + 100), 2 * radius * np.cos(angle), -(radius**2))
+
+
+def autoregressions(rng: Rng, rows: int, length: int) -> Curves:
     """AR(1) around a fixed level."""
-    return lfilter([1.0], [1.0, -rng.uniform(-0.3, 0.99)], rng.normal(size=length + 200))[200:]
+    damping = 1 - column(rng, rows, 0.01, 1)
+    return recursion(normal(rng, rows, length + 100), damping, np.zeros_like(damping))
 
 
-def noise(rng: Rng, length: int) -> Curve:
-    """White noise, Gaussian or heavy-tailed, in calm and in wild stretches."""
-    curve = rng.standard_t(4, length) if rng.random() < 0.3 else rng.normal(size=length)
-    if rng.random() < 0.2:
-        curve = curve * np.exp(0.7 * standard(autoregression(rng, length)))
-    return curve
+def walks(rng: Rng, rows: int, length: int) -> Curves:
+    """Walks with drift; in one row of two the drift itself wanders."""
+    drift = normal(rng, rows, 1) * column(rng, rows, 0.01, 1)
+    wander = np.cumsum(normal(rng, rows, length), axis=1) * column(rng, rows, 0.003, 0.3)
+    steps = normal(rng, rows, length) + drift + wander * chance(rng, rows, 0.5)
+    return standard(np.cumsum(steps, axis=1))
 
 
-def walk(rng: Rng, length: int) -> Curve:
-    """An integrated process: a walk with drift, persistent steps, or a wandering slope."""
-    steps = rng.normal(size=length)
-    kind = rng.random()
-    if kind < 0.4:
-        steps = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.95)], steps)
-    elif kind < 0.55:
-        steps = np.cumsum(steps) + 3 * rng.normal() * np.sqrt(length)
-    return np.cumsum(steps + rng.normal() * log_uniform(rng, 0.01, 2.0))
+def trends(rng: Rng, rows: int, length: int) -> Curves:
+    """A line that bends once, or exponential growth, up or down."""
+    time = np.linspace(0, 1, length, dtype=np.float32)
+    bent = normal(rng, rows, 1) * time + normal(rng, rows, 1) * np.maximum(time - rng.random((rows, 1)), 0)
+    growth = np.exp(rng.uniform(-4, 4, (rows, 1)) * time) * rng.choice([-1, 1], (rows, 1))
+    return standard(np.where(chance(rng, rows, 0.7), bent, growth))
 
 
-def trend(rng: Rng, length: int) -> Curve:
-    """A deterministic trend: a line, a bent line, exponential growth or saturation."""
-    time = np.linspace(0, 1, length)
-    kind = rng.integers(4)
-    if kind == 0:
-        return time * rng.choice([-1.0, 1.0])
-    if kind == 1:
-        bends = rng.uniform(0, 1, rng.integers(1, 5))
-        return rng.normal() * time + np.maximum(time[:, None] - bends, 0) @ rng.normal(size=bends.size) * 2
-    if kind == 2:
-        return np.exp(rng.uniform(-4, 4) * time)
-    return 1 / (1 + np.exp(-rng.uniform(5, 30) * (time - rng.uniform(0, 1))))
-
-
-def steps(rng: Rng, length: int) -> Curve:
-    """Level shifts at random times."""
-    return np.cumsum(rng.normal(size=length) * (rng.random(length) < rng.uniform(1, 8) / length))
-
-
-PARTS: tuple[tuple[float, Callable[[Rng, int], Curve]], ...] = (
-    (0.60, season),
-    (0.15, season),
-    (0.15, cycle),
-    (0.20, autoregression),
-    (0.35, walk),
-    (0.30, trend),
-    (0.05, steps),
-)
-
-
-def series(rng: Rng, length: int) -> Curve:
-    """A random sum of parts, sometimes bent: grown exponentially, counted, cut at zero."""
-    curve = np.zeros(length)
-    for probability, part in PARTS:
-        if rng.random() < probability:
-            curve += log_uniform(rng, 0.2, 3.0) * standard(part(rng, length))
-    curve = standard(curve) + log_uniform(rng, 0.002, 0.7) * standard(noise(rng, length))
-    bend = rng.random()
-    if bend < 0.2:
-        curve = np.exp(rng.uniform(0.1, 1.2) * standard(curve))
-    elif bend < 0.25:
-        curve = np.round(standard(curve) * log_uniform(rng, 1, 30))
-    elif bend < 0.30:
-        curve = np.maximum(curve, np.quantile(curve, rng.uniform(0.02, 0.5)))
-    return standard(curve)
-
-
-def lagged(curve: Curve, lag: int) -> Curve:
-    """The curve `lag` steps late; its first value stands for what came before."""
-    return np.concatenate([np.full(lag, curve[0]), curve[: curve.size - lag]])
-
-
-def loading(rng: Rng) -> float:
-    """How strongly one series drives another: mostly upwards, so that the sign can be learnt last."""
-    size = abs(rng.normal())
-    return size if rng.random() < 0.8 else -size
-
-
-def shared_factors(rng: Rng, length: int) -> Curve:
-    """Rows that mix a few common series, some of them late, plus something of their own: [rows, length]."""
-    factors = [series(rng, length) for _ in range(rng.integers(1, 4))]
-    own = log_uniform(rng, 0.02, 1.0)
-    rows = []
-    for _ in range(rng.integers(2, 7)):
-        mixed = sum(loading(rng) * lagged(factor, rng.integers(0, 9)) for factor in factors)
-        rows.append(standard(np.asarray(mixed)) + own * series(rng, length))
-    return np.stack(rows)
-
-
-def driver(rng: Rng, length: int) -> Curve:
-    """A covariate: events, a calendar flag, or any series."""
-    kind = rng.random()
-    if kind < 0.25:
-        return (rng.random(length) < rng.uniform(0.01, 0.2)).astype(float)
-    if kind < 0.4:
-        period = rng.integers(4, 31)
-        return ((np.arange(length) + rng.integers(period)) % period < rng.integers(1, period)).astype(float)
-    return autoregression(rng, length) if kind < 0.7 else series(rng, length)
-
-
-def driven(rng: Rng, length: int) -> tuple[Curve, int]:
-    """Targets driven by covariates: [rows, length], the covariates last, and the number of targets."""
-    covariates = [driver(rng, length) for _ in range(rng.integers(1, 4))]
-    own = log_uniform(rng, 0.02, 0.5)
-    targets = []
-    for _ in range(rng.integers(1, 3)):
-        effect = np.zeros(length)
-        for covariate in covariates:
-            lag = rng.integers(0, 4) if rng.random() < 0.2 else 0
-            effect += loading(rng) * standard(lagged(covariate, lag))
-        targets.append(standard(effect) + own * series(rng, length))
-    return np.stack(targets + covariates), len(targets)
-
-
-def with_gaps(rng: Rng, rows: Curve) -> Curve:
-    """The rows with values missing here and there, or for whole stretches."""
-    rows = rows.copy()
-    length = rows.shape[1]
-    for row in rows:
-        row[rng.random(length) < log_uniform(rng, 0.005, 0.3)] = np.nan
-        if rng.random() < 0.5:
-            start = rng.integers(length)
-            row[start : start + rng.integers(1, 1 + length // 5)] = np.nan
-    return rows
-
-
-def task(seed: int, index: int) -> PreparedInput:
-    """Task `index` of the pool `seed`, in the form upstream's dataset takes.
-
-    Returns:
-        context float32 [rows, length], NaN = missing, and how many rows are targets and covariates.
-    """
-    rng = np.random.default_rng([seed, index])
-    length = int(log_uniform(rng, SHORTEST, LONGEST))
-    known = 0
-    kind = rng.random()
-    if kind < 0.45:
-        rows, targets = series(rng, length)[None], 1
-    elif kind < 0.65:
-        rows = shared_factors(rng, length)
-        targets = rows.shape[0] if rng.random() < 0.7 else 1
-    else:
-        rows, targets = driven(rng, length)
-        known = rows.shape[0] - targets
-        if rng.random() < 0.3:
-            known = int(rng.integers(0, known + 1))
-    if rng.random() < 0.15:
-        observed = rows.shape[0] - known
-        rows = np.concatenate([with_gaps(rng, rows[:observed]), rows[observed:]])
-    return PreparedInput(
-        context=torch.from_numpy(rows.astype(np.float32)),
-        future_covariates=torch.empty(rows.shape[0], 0),
-        n_targets=targets,
-        n_covariates=rows.shape[0] - targets,
-        n_future_covariates=known,
+def series(rng: Rng, rows: int, length: int) -> Curves:
+    """A random sum of parts, with a little or much noise."""
+    parts = (
+        (0.65, seasons),
+        (0.15, seasons),
+        (0.15, cycles),
+        (0.15, autoregressions),
+        (0.30, walks),
+        (0.30, trends),
     )
+    curves = np.zeros((rows, length), np.float32)
+    for probability, part in parts:
+        size = column(rng, rows, 0.3, 3) * chance(rng, rows, probability)
+        curves += size * part(rng, rows, length)
+    return standard(standard(curves) + column(rng, rows, 0.01, 0.7) * normal(rng, rows, length))
 
 
-def pool(seed: int, size: int) -> list[PreparedInput]:
-    """`size` tasks; the same seed gives the same tasks."""
-    return [task(seed, index) for index in range(size)]
+def drivers(rng: Rng, rows: int, length: int) -> Curves:
+    """Covariates: noise, rare events, or an autoregression."""
+    events = rng.random((rows, length)) < column(rng, rows, 0.05, 0.5)
+    kind = rng.integers(0, 3, (rows, 1))
+    noise = normal(rng, rows, length)
+    curves = np.where(kind == 0, noise, np.where(kind == 1, events, autoregressions(rng, rows, length)))
+    return standard(curves.astype(np.float32))
+
+
+class Pool:
+    """Curves drawn once, from which batches are cut."""
+
+    def __init__(self, seed: int, rows: int, length: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        chunks = [min(CHUNK, rows - begin) for begin in range(0, rows, CHUNK)]
+        few = chunks[: len(chunks) // 4 + 1]
+        self.series = np.concatenate([series(self.rng, size, length) for size in chunks])
+        self.drivers = np.concatenate([drivers(self.rng, size, length) for size in few])
+
+    def cut(self, curves: Curves, rows: int, length: int) -> Curves:
+        """Windows of random curves, half of them upside down: [rows, length]."""
+        row = self.rng.integers(0, curves.shape[0], rows)
+        start = self.rng.integers(0, curves.shape[1] - length + 1, (rows, 1))
+        sign = self.rng.choice(np.array([-1, 1], np.float32), (rows, 1))
+        return sign * curves[row[:, None], start + np.arange(length)]
+
+    def driven(self, groups: int, length: int) -> Curves:
+        """Targets that are sums of two covariates and something of their own: [groups, 3, length]."""
+        own = self.cut(self.series, groups, length) * column(self.rng, groups, 0.02, 0.5)
+        known = self.cut(self.drivers, 2 * groups, length).reshape(groups, 2, length)
+        weights = normal(self.rng, groups, 2, 1) * np.where(self.rng.random((groups, 2, 1)) < 0.7, 1, 0)
+        target = (weights * known).sum(axis=1, keepdims=True) + own[:, None]
+        return np.concatenate([target, known], axis=1).astype(np.float32)
+
+    def related(self, groups: int, length: int) -> Curves:
+        """Series that share two factors: [groups, 3, length]."""
+        factors = self.cut(self.series, 2 * groups, length).reshape(groups, 2, length)
+        own = self.cut(self.series, 3 * groups, length).reshape(groups, 3, length)
+        loadings = normal(self.rng, groups, 3, 2)
+        return loadings @ factors + own * column(self.rng, groups, 0.02, 1)[..., None]
+
+    def batch(self, rows: int, context: int, horizon: int, patch: int) -> Batch:
+        """About `rows` rows: half alone, three in ten driven by covariates, the rest related.
+
+        Args:
+            rows: Rows, rounded down to whole groups.
+            context: Steps of the past.
+            horizon: Steps to forecast, whole patches.
+            patch: Steps in a patch.
+        """
+        length, driven, related = context + horizon, rows // 10, rows // 15
+        alone = rows - 3 * (driven + related)
+        curves = np.concatenate(
+            [
+                self.cut(self.series, alone, length),
+                self.driven(driven, length).reshape(-1, length),
+                self.related(related, length).reshape(-1, length),
+            ]
+        )
+        ids = np.concatenate([np.arange(alone), alone + np.arange(3 * (driven + related)) // 3])
+        past, future = curves[:, :context].copy(), curves[:, context:].copy()
+        gaps = chance(self.rng, rows, 0.1) & (self.rng.random(past.shape) < column(self.rng, rows, 0.01, 0.3))
+        begin = self.rng.integers(0, np.where(chance(self.rng, rows, 0.2), context // 2, patch))
+        past[gaps | (np.arange(context) < begin)] = np.nan
+        known = np.full_like(future, np.nan)
+        covariate = (np.arange(3 * driven) % 3 > 0).nonzero()[0] + alone
+        told = covariate[np.repeat(self.rng.random(driven) < 0.85, 2)]
+        known[told] = future[told]
+        future[covariate] = np.nan
+        return Batch(*map(torch.from_numpy, (past, ids, known, future)), num_output_patches=horizon // patch)

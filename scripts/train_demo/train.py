@@ -1,23 +1,24 @@
-"""Train the demo checkpoint with upstream's own `fit`."""
+"""Train the demo checkpoint: upstream's model and loss, and batches drawn as we go."""
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
-from transformers.trainer_callback import TrainerCallback
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .synthetic import pool
+from .synthetic import Batch, Pool
 
 PATCH = 16
 QUANTILES = [0.01, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99]
+SHORTEST = 3  # patches of context
+LOG_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,22 @@ class Recipe:
 
     Attributes:
         tokens: Tokens a batch; its rows follow from the window drawn.
-        tasks: Size of the pool of synthetic tasks.
+        series: Size of the pool of synthetic series.
+        longest: Patches of the longest context.
+        outputs: Patches of the longest horizon.
+        matrix_rate: Peak learning rate of the matrices inside the layers (Muon).
+        other_rate: Peak learning rate of all other weights (AdamW).
     """
 
     seed: int = 2026
-    steps: int = 2400
-    learning_rate: float = 2e-3
-    tasks: int = 20_000
+    steps: int = 4000
     tokens: int = 2048
+    series: int = 16_000
+    longest: int = 32
+    outputs: int = 4
+    matrix_rate: float = 3e-3
+    other_rate: float = 2e-3
+    warmup: int = 50
     d_model: int = 128
     d_ff: int = 384
     layers: int = 3
@@ -53,13 +62,13 @@ def untrained(recipe: Recipe) -> Chronos2Pipeline:
         architectures=["Chronos2Model"],
         chronos_pipeline_class="Chronos2Pipeline",
         chronos_config={
-            "context_length": 2048,
+            "context_length": recipe.longest * PATCH,
             "input_patch_size": PATCH,
             "input_patch_stride": PATCH,
             "output_patch_size": PATCH,
             "max_output_patches": 64,
             "quantiles": QUANTILES,
-            "time_encoding_scale": 2048,
+            "time_encoding_scale": recipe.longest * PATCH,
             "use_arcsinh": True,
             "use_reg_token": True,
         },
@@ -88,52 +97,60 @@ def initialise(model: Chronos2Model) -> None:
         weight.normal_(0.0, deviation)
 
 
-class VaryWindow(TrainerCallback):
-    """Draws a new context length, horizon and row count before each batch.
-
-    `fit` keeps one window for the whole training, and a model trained so is poor at any other. Rows shrink as
-    windows grow, so that a step costs the same; series much shorter than the window are passed over, for they
-    would be mostly padding.
-    """
-
-    def __init__(self, tokens: int, seed: int) -> None:
-        self.tokens = tokens
-        self.rng = np.random.default_rng(seed)
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.dataset = kwargs["train_dataloader"].dataset
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        context = int(math.exp(self.rng.uniform(math.log(3), math.log(129))))
-        horizon = int(math.exp(self.rng.uniform(0.0, math.log(6 if self.rng.random() < 0.9 else 65))))
-        data = self.dataset
-        data.context_length = context * PATCH
-        data.min_past = data.context_length * 3 // 4
-        data.prediction_length = horizon * PATCH
-        data.num_output_patches = horizon
-        data.min_length = data.min_past + data.prediction_length
-        data.batch_size = min(max(8, self.tokens // (context + 1 + horizon)), 96)
+def optimizers(model: Chronos2Model, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW for the ends of the model and its vectors, Muon for the matrices inside its layers."""
+    inner, other = [], []
+    for name, weight in model.named_parameters():
+        (inner if name.startswith("encoder") and weight.ndim == 2 else other).append(weight)
+    return [
+        torch.optim.AdamW(other, recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(inner, recipe.matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+    ]
 
 
-def train(recipe: Recipe, folder: Path, log_steps: int = 100) -> Chronos2Pipeline:
-    """Train as the recipe says; upstream's `fit` writes `checkpoint/` under `folder`."""
-    trained: Chronos2Pipeline = untrained(recipe).fit(
-        pool(recipe.seed, recipe.tasks),
-        prediction_length=PATCH,
-        min_past=PATCH,
-        context_length=2048,
-        learning_rate=recipe.learning_rate,
-        num_steps=recipe.steps,
-        batch_size=256,
-        output_dir=folder,
-        finetuned_ckpt_name="checkpoint",
-        callbacks=[VaryWindow(recipe.tokens, recipe.seed)],
-        seed=recipe.seed,
-        warmup_steps=min(200, recipe.steps // 10),
-        weight_decay=0.01,
-        adam_beta2=0.98,
-        logging_steps=log_steps,
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-    return trained
+def window(rng: np.random.Generator, recipe: Recipe) -> tuple[int, int]:
+    """Patches of context and of horizon for the next batch."""
+    context = int(math.exp(rng.uniform(math.log(SHORTEST), math.log(recipe.longest + 1))))
+    return context, int(rng.integers(1, recipe.outputs + 1))
+
+
+def loss_of(model: Chronos2Model, batch: Batch) -> torch.Tensor:
+    """Upstream's quantile loss, a mean over the rows that have a target; matrix products in bfloat16."""
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # half the time of the default
+        loss = model(**vars(batch)).loss
+    targets = (~torch.isnan(batch.future_target)).any(dim=1).float().mean()
+    return loss / targets / len(QUANTILES)
+
+
+def train(recipe: Recipe) -> Chronos2Pipeline:
+    """Train as the recipe says."""
+    pipeline = untrained(recipe)
+    model = pipeline.model.train()
+    pool = Pool(recipe.seed, recipe.series, (recipe.longest + recipe.outputs) * PATCH + 64)
+    rng = np.random.default_rng(recipe.seed)
+    steppers = optimizers(model, recipe)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: rate_at(step, recipe)) for stepper in steppers
+    ]
+    losses, begin = [], time.perf_counter()
+    for step in range(1, recipe.steps + 1):
+        context, horizon = window(rng, recipe)
+        rows = recipe.tokens // (context + 1 + horizon)
+        loss = loss_of(model, pool.batch(rows, context * PATCH, horizon * PATCH, PATCH))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for stepper, schedule in zip(steppers, schedules, strict=True):
+            stepper.step()
+            schedule.step()
+        model.zero_grad()
+        losses.append(loss.item())
+        if step % LOG_STEPS == 0:
+            passed = time.perf_counter() - begin
+            print(f"step {step}, loss {np.mean(losses[-LOG_STEPS:]):.4f}, {passed:.0f} s", flush=True)
+    model.eval()
+    return pipeline
+
+
+def rate_at(step: int, recipe: Recipe) -> float:
+    """Share of the peak learning rate: a warmup, a plateau, a linear fall in the last two fifths."""
+    return min(1.0, (step + 1) / recipe.warmup, (recipe.steps - step) / (0.4 * recipe.steps))
