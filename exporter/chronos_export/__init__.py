@@ -1,8 +1,8 @@
 """chronos-export: Chronos-2 as one ONNX graph and TensorRT engines, proven equal to upstream.
 
-    export      checkpoint -> artifact
-    load        artifact -> Chronos2Pipeline on onnxruntime
-    accelerate  Chronos2Pipeline -> the same on PyTorch, with group attention by segments
+export      checkpoint -> artifact
+load        artifact -> Chronos2Pipeline on onnxruntime
+accelerate  Chronos2Pipeline -> the same on PyTorch, with group attention by segments
 """
 
 from __future__ import annotations
