@@ -23,6 +23,8 @@ from chronos_export.engine import build_engine
 from chronos_export.engine_attention import with_dense_body
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import MachineError, UsageError
+from chronos_export.exporting import write_graphs
+from chronos_export.precision import precision_of
 from chronos_export.targets import (
     EngineOptions,
     build_engines,

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from chronos_export.errors import IntegrityError
+from chronos_export.manifest import NAME as MANIFEST
+
 
 @dataclass(frozen=True)
 class EngineInfo:
@@ -50,10 +53,20 @@ class EngineInfo:
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any], folder: Path) -> EngineInfo:
-        """The inverse of `as_entry`; an entry may say more."""
-        known = {field.name: entry[field.name] for field in fields(cls)}
+        """The inverse of `as_entry`.
+
+        Raises:
+            IntegrityError: The entry is none of this version's.
+        """
+        names = {field.name for field in fields(cls)}
+        if differing := entry.keys() ^ names:
+            raise IntegrityError(
+                f"an engine's entry in {folder / MANIFEST} lacks, or adds, {', '.join(sorted(differing))}",
+                allowed=", ".join(sorted(names)),
+                fix=f"chronos-export -o {folder} --force",
+            )
         return cls(
-            **known
+            **entry
             | {
                 "path": folder / entry["path"],
                 "compute_capabilities": tuple(entry["compute_capabilities"]),

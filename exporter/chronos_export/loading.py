@@ -54,7 +54,9 @@ def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[S
         raise UsageError(
             f"unknown provider {provider!r}", allowed=", ".join([*PROVIDERS, "openvino", *MODULES])
         )
-    info = EngineInfo.from_entry(_engine_entry(artifact, provider), artifact.path)
+    entry = _engine_entry(artifact, provider)
+    artifact.file(entry["path"])  # only what the manifest vouches for
+    info = EngineInfo.from_entry(entry, artifact.path)
     whole = replace(limits, tokens=WHOLE_BATCH, padding=1.0, profiles=info.profiles)
     return _tensorrt_session(artifact, info), whole
 
@@ -75,7 +77,6 @@ def _tensorrt_session(artifact: Artifact, info: EngineInfo) -> Session:
     from chronos_export.tensorrt_session import TensorRtSession
 
     name = info.path.relative_to(artifact.path).as_posix()
-    artifact.file(name)  # only what the manifest vouches for
     digest = artifact.manifest.files[name].sha256
     rebuild = rebuild_command(artifact, info.target)
     return TensorRtSession(load_engine(info, digest, plugin_library(), rebuild), info)
