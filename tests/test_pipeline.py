@@ -179,9 +179,14 @@ def test_long_horizons_with_covariates_and_cross_learning(near: Three) -> None:
 
 
 @pytest.mark.slow
-def test_1100_steps_of_the_demo_model(demo: Three) -> None:
-    with pytest.warns(UserWarning, match=LONGER):
-        demo.compare([torch.from_numpy(real("macrodata")[:3])], prediction_length=1100)
+@pytest.mark.filterwarnings(f"ignore:{LONGER}:UserWarning")
+def test_1100_steps_from_8192(
+    artifact_of: Callable[[str], Artifact], checkpoint_of: Callable[[str], str]
+) -> None:
+    """With the limits of amazon/chronos-2."""
+    three(checkpoint_of("small"), artifact_of("small")).compare(
+        [noise(3, 9000), noise(40)], prediction_length=1100
+    )
 
 
 def test_an_infinity_stays_in_its_group(near: Three) -> None:
