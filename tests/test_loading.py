@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from chronos_export import engine_load, export, load, loading
 from chronos_export.artifact import Artifact, open_artifact
