@@ -20,12 +20,12 @@ import torch
 
 from chronos_export import engine_load, export, load, loading
 from chronos_export.artifact import Artifact, open_artifact
+from chronos_export.compiled import PLUGIN_NAME
 from chronos_export.errors import IntegrityError, MachineError, UsageError
 from chronos_export.loading import rebuild_command
 from chronos_export.manifest import Manifest
 from chronos_export.targets import EngineOptions
 from chronos_export.trt_libraries import device_capability
-from chronos_export.trt_plugin import LIBRARY_NAME
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
@@ -97,7 +97,7 @@ def test_no_plugin_library(artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_another_plugin_library(artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     set_capability(monkeypatch, "12.0")
-    (tmp_path / LIBRARY_NAME).write_bytes(b"another build")
+    (tmp_path / PLUGIN_NAME).write_bytes(b"another build")
     monkeypatch.setenv("CHRONOS_EXPORT_PLUGINS", str(tmp_path))
     (entry,) = open_artifact(artifact).manifest.engines
     wanted, found = sha256(b"the build").hexdigest(), sha256(b"another build").hexdigest()

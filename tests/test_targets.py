@@ -19,6 +19,7 @@ import pytest
 from chronos_export import dense_attention, targets
 from chronos_export.artifact import open_artifact
 from chronos_export.checkpoint import load_checkpoint
+from chronos_export.compiled import PLUGIN_NAME, kernel_library, plugin_folder, plugin_library
 from chronos_export.engine import build_engine
 from chronos_export.engine_attention import with_dense_body
 from chronos_export.engine_info import EngineInfo
@@ -29,12 +30,9 @@ from chronos_export.targets import (
     EngineOptions,
     build_engines,
     choose,
-    plugin_folder,
-    plugin_library,
     require,
 )
 from chronos_export.trt_libraries import device_capability, driver_version
-from chronos_export.trt_plugin import LIBRARY_NAME
 from engines import make_graph
 
 HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
@@ -90,7 +88,7 @@ def test_auto_with_a_gpu(
 def test_auto_prefers_tensorrt_once_its_plugin_is_built(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu("9.0", "tensorrt", "tensorrt_rtx")
     assert choose(EngineOptions(attention="body"))[0] == "tensorrt"
-    monkeypatch.setattr(targets, "plugin_library", lambda: Path(LIBRARY_NAME))
+    monkeypatch.setattr(targets, "plugin_library", lambda: Path(PLUGIN_NAME))
     assert choose(EngineOptions())[0] == "tensorrt"
 
 
@@ -120,8 +118,9 @@ def test_the_plugin_is_where_it_was_built_to(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("CHRONOS_EXPORT_PLUGINS", str(tmp_path))
     assert plugin_folder() == tmp_path
     assert plugin_library() is None
-    (tmp_path / LIBRARY_NAME).touch()
-    assert plugin_library() == tmp_path / LIBRARY_NAME
+    (tmp_path / PLUGIN_NAME).touch()
+    assert plugin_library() == tmp_path / PLUGIN_NAME
+    assert kernel_library() is None
     monkeypatch.delenv("CHRONOS_EXPORT_PLUGINS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert plugin_folder() == tmp_path / "chronos-export" / "plugins"

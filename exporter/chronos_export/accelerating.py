@@ -15,12 +15,16 @@ from chronos.chronos2.model import Chronos2Encoder, Chronos2EncoderOutput
 from torch import Tensor
 from transformers.trainer_callback import TrainerCallback
 
+from chronos_export.cuda_kernel import register_built
 from chronos_export.rewrite import encoder_of, sizes_of
 from chronos_export.segments import sort_rows
 
 
 def accelerate(pipeline: Chronos2Pipeline) -> Chronos2Pipeline:
     """Make a pipeline's cost linear in its batch.
+
+    On a GPU group attention is the compiled kernel, if `chronos-export plugin build` has made it, and
+    PyTorch's operators otherwise.
 
     Args:
         pipeline: An upstream pipeline on any device; its model is changed in place.
@@ -74,6 +78,8 @@ class SegmentedEncoder(Chronos2Encoder):  # type: ignore[misc]
                 "output_attentions": output_attentions,
             }
             return super().forward(inputs_embeds, **dense)
+        if inputs_embeds.is_cuda:
+            register_built()
         if attention_mask is None:
             attention_mask = torch.ones(inputs_embeds.shape[:2], device=inputs_embeds.device)
         segments = sort_rows(group_ids)

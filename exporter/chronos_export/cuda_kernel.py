@@ -6,19 +6,20 @@ Import it only where a GPU is to be used: nothing else in the package needs the 
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from chronos_export.compiled import KERNEL_NAME, kernel_library
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.group_attention import group_attention
+from chronos_export.group_attention import group_attention, group_attention_reference
 
-LIBRARY_NAME = "libchronos_group_attention.so"
 ABI = 1  # CHRONOS_GROUP_ATTENTION_ABI of plugins/group_attention/group_attention.h
 _DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _MAX_HEAD_DIM = 128
-_BUILD = "python3 plugins/group_attention/build.py build/" + LIBRARY_NAME
+_BUILD = "python3 plugins/group_attention/build.py build/" + KERNEL_NAME
 
 
 class _Strides(ctypes.Structure):
@@ -149,6 +150,8 @@ class Kernel:
 def register(library: Path) -> Kernel:
     """Make `torch.ops.chronos.group_attention` run the kernel for CUDA tensors, on their current stream.
 
+    What the kernel does not have, float64 and other sizes of a head, stays with the reference.
+
     Args:
         library: Path of `libchronos_group_attention.so`.
 
@@ -169,14 +172,30 @@ def register(library: Path) -> Kernel:
         key_mask: Tensor,
         num_heads: int,
     ) -> Tensor:
+        tensors = (query, key, value, segment_begin, segment_end, key_mask)
+        if query.dtype not in _DTYPES or not _has_head_dim(query.shape[-1] // num_heads):
+            return group_attention_reference(*tensors, num_heads)
         with torch.cuda.device(query.device):
             stream = torch.cuda.current_stream().cuda_stream
-            return kernel.run(
-                query, key, value, segment_begin, segment_end, key_mask, num_heads, stream=stream
-            )
+            return kernel.run(*tensors, num_heads, stream=stream)
 
     group_attention.register_kernel("cuda")(run_on_cuda)
     return kernel
+
+
+@cache
+def register_built() -> Kernel | None:
+    """Register the library that `chronos-export plugin build` made, once a process; None if there is none.
+
+    Raises:
+        MachineError: As `Kernel`.
+    """
+    library = kernel_library()
+    return register(library) if library else None
+
+
+def _has_head_dim(head_dim: int) -> bool:
+    return head_dim % 8 == 0 and 8 <= head_dim <= _MAX_HEAD_DIM
 
 
 def _strides(x: Tensor, head_dim: int) -> _Strides:
@@ -200,7 +219,7 @@ def _check(
             f"query is {list(query.shape)} with {num_heads} heads", allowed="[rows, tokens, heads * head_dim]"
         )
     head_dim = query.shape[-1] // num_heads
-    if head_dim % 8 or not 8 <= head_dim <= _MAX_HEAD_DIM:
+    if not _has_head_dim(head_dim):
         raise UsageError(f"head_dim is {head_dim}", allowed=f"a multiple of 8 up to {_MAX_HEAD_DIM}")
     rows, tokens, _ = query.shape
     expected = {

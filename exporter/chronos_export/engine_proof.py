@@ -9,6 +9,7 @@ import torch
 from chronos.chronos2 import Chronos2Model
 
 from chronos_export.cases import Case
+from chronos_export.compiled import plugin_library
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_load import check_here, load_engine
 from chronos_export.errors import MachineError
@@ -16,7 +17,6 @@ from chronos_export.manifest import hash_file
 from chronos_export.precision import Precision
 from chronos_export.progress import Report
 from chronos_export.session import Session
-from chronos_export.targets import plugin_library
 from chronos_export.trt_libraries import require_installed
 from chronos_export.validate import CaseResult, validate
 

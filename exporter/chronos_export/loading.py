@@ -10,13 +10,13 @@ from typing import Any
 from chronos import Chronos2Pipeline
 
 from chronos_export.artifact import Artifact, open_artifact
+from chronos_export.compiled import plugin_library
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import as_pipeline
 from chronos_export.plan import Limits
 from chronos_export.session import PROVIDERS, OrtSession, Session
-from chronos_export.targets import plugin_library
 from chronos_export.trt_libraries import MODULES, device_capability
 
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count

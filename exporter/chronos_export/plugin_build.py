@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chronos_export.compiled import KERNEL_NAME, PLUGIN_NAME
 from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.progress import Report, ignore, stage
-from chronos_export.trt_plugin import LIBRARY_NAME
 
-KERNEL_NAME = "libchronos_group_attention.so"
 DLOPEN_NAME = "libchronos_group_attention_trt_dlopen.so"
 _HEADER = "NvInferRuntime.h"
 _PACKAGE = Path(__file__).parent
@@ -82,7 +81,7 @@ def build_plugin(
         _run(["cmake", "--build", folder, "--parallel", str(os.cpu_count() or 1)])
         return PluginFiles(
             kernel=_publish(Path(folder, KERNEL_NAME), output),
-            tensorrt=_publish(Path(folder, LIBRARY_NAME), output),
+            tensorrt=_publish(Path(folder, PLUGIN_NAME), output),
             dlopen=_publish(Path(folder, DLOPEN_NAME), output),
         )
 

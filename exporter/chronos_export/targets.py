@@ -1,20 +1,19 @@
-"""Which engines an export builds, and where the compiled plugin is found."""
+"""Which engines an export builds."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chronos_export.compiled import plugin_library
 from chronos_export.engine import RTX_COMPUTE_CAPABILITIES, build_engine, check_machine
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
 from chronos_export.onnx_export import GENERAL
 from chronos_export.progress import Report
 from chronos_export.trt_libraries import MODULES, device_capability
-from chronos_export.trt_plugin import LIBRARY_NAME
 
 TARGETS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
 ENGINES = "engines"
@@ -128,17 +127,3 @@ def build_engines(
             report=report,
         )
     ]
-
-
-def plugin_folder() -> Path:
-    """Where `chronos-export plugin build` puts the libraries: CHRONOS_EXPORT_PLUGINS or the user's cache."""
-    if given := os.environ.get("CHRONOS_EXPORT_PLUGINS"):
-        return Path(given)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "chronos-export" / "plugins"
-
-
-def plugin_library() -> Path | None:
-    """The compiled plugin for TensorRT's registry, if it was built."""
-    library = plugin_folder() / LIBRARY_NAME
-    return library if library.is_file() else None

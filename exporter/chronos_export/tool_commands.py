@@ -48,8 +48,8 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
     """Compile the kernel and the plugin on this machine."""
     from dataclasses import asdict
 
+    from chronos_export.compiled import plugin_folder
     from chronos_export.plugin_build import build_plugin
-    from chronos_export.targets import plugin_folder
 
     folder = output or plugin_folder()
     architectures = arch.split(",") if arch else ()

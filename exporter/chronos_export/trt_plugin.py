@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from chronos_export.compiled import PLUGIN_NAME
 from chronos_export.errors import MachineError
 
 NAME, VERSION, NAMESPACE = "GroupAttention", "1", "chronos"
-LIBRARY_NAME = "libchronos_group_attention_trt.so"
 _FIX = "chronos-export plugin build"
 _INPUTS = 6
 _QUERY, _BEGIN, _END, _KEY_MASK = 0, 3, 4, 5
@@ -61,7 +61,7 @@ def _check_library(library: Path) -> None:
     if not hasattr(opened, "getCreators"):
         raise MachineError(
             f"{library} is no plugin library that TensorRT can load: it exports no getCreators",
-            allowed=f"{LIBRARY_NAME}; the self-registering build is for tools that only dlopen",
+            allowed=f"{PLUGIN_NAME}; the self-registering build is for tools that only dlopen",
             fix=_FIX,
         )
 
@@ -131,7 +131,7 @@ def make_creator(trt: Any) -> Any:
                 problems[problem] = None
 
         def enqueue(self, *_: Any) -> None:
-            raise RuntimeError(f"the twin of {NAME} only builds engines; load {LIBRARY_NAME} to run them")
+            raise RuntimeError(f"the twin of {NAME} only builds engines; load {PLUGIN_NAME} to run them")
 
     class GroupAttentionCreator(trt.IPluginCreatorV3One):  # type: ignore[misc]
         def __init__(self) -> None:
