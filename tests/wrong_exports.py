@@ -256,7 +256,7 @@ MUTANTS = [
         "sample deviation",
         (CENTRED, CENTRED + "\n    divisor = g.Max(g.Sub(divisor, g.number(1.0)), g.number(1.0))"),
     ),
-    _graph("scale of a constant row 1", ("g.number(m.SCALE_OF_CONSTANT)", "g.number(1.0)")),
+    _graph("scale of a constant row 1", ("g.number(SCALE_OF_CONSTANT)", "g.number(1.0)")),
     _graph(
         "scale of an unobserved row 1e-5",
         ("return loc, g.Where(g.Equal(count, g.number(0.0)), g.number(1.0), scale)", "return loc, scale"),

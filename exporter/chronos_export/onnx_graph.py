@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from chronos_export import group_attention_onnx as body
 from chronos_export import model as m
 from chronos_export.errors import UsageError
+from chronos_export.numerics import SCALE_OF_CONSTANT
 from chronos_export.onnx_builder import GraphBuilder
 from chronos_export.precision import PRECISIONS, Precision
 
@@ -124,13 +125,13 @@ def _split_missing(g: GraphBuilder, x: str, patch: int, left: bool) -> tuple[str
 
 
 def _location_and_scale(g: GraphBuilder, x: str, observed: str) -> tuple[str, str]:
-    """See `model.location_and_scale`."""
+    """See `numerics.location_and_scale`."""
     count = g.ReduceSum(observed, g.ints(1))
     divisor = g.Max(count, g.number(1.0))
     loc = g.Div(g.ReduceSum(x, g.ints(1)), divisor)
     centred = g.Mul(g.Sub(x, loc), observed)
     scale = g.Sqrt(g.Div(g.ReduceSum(g.Mul(centred, centred), g.ints(1)), divisor))
-    scale = g.Where(g.Equal(scale, g.number(0.0)), g.number(m.SCALE_OF_CONSTANT), scale)
+    scale = g.Where(g.Equal(scale, g.number(0.0)), g.number(SCALE_OF_CONSTANT), scale)
     return loc, g.Where(g.Equal(count, g.number(0.0)), g.number(1.0), scale)
 
 
@@ -152,7 +153,7 @@ def _patches(
 
 
 def _arcsinh(g: GraphBuilder, x: str) -> str:
-    """See `model.arcsinh`."""
+    """See `numerics.arcsinh`."""
     size = g.Abs(x)
     inner = g.Min(size, g.number(1e9))
     root = g.Sqrt(g.Add(g.Mul(inner, inner), g.number(1.0)))
@@ -241,7 +242,7 @@ def _group(
 
 
 def _rope(g: GraphBuilder, s: m.Sizes, x: str) -> tuple[str, str]:
-    """See `model.rope_tables`."""
+    """See `numerics.rope_tables`."""
     with g.scope("rope"):
         frequency = 1.0 / np.float32(s.rope_theta) ** (
             np.arange(0, s.head_dim, 2, dtype=np.float32) / np.float32(s.head_dim)
@@ -255,7 +256,7 @@ def _rope(g: GraphBuilder, s: m.Sizes, x: str) -> tuple[str, str]:
 
 
 def _rotate(g: GraphBuilder, x: str, cos: str, sin: str) -> str:
-    """See `model.rotate`."""
+    """See `numerics.rotate`."""
     lower, upper = g.Split(x, axis=-1, num_outputs=2, outputs=2)
     return str(g.Add(g.Mul(x, cos), g.Mul(g.Concat(upper, lower, axis=-1), sin)))
 
