@@ -3,93 +3,14 @@
 //
 //     harness LIBRARY host    the kernel in the library was compiled for the host emulator: enqueue runs here
 //     harness LIBRARY device  enqueue runs on the GPU if there is one, and must fail cleanly if there is none
-#include <NvInferRuntime.h>
-#include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
-#include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <vector>
 
-#include "problem.h"
-
-using nvinfer1::DataType;
-using nvinfer1::PluginCapabilityType;
-using nvinfer1::PluginField;
-using nvinfer1::PluginFieldCollection;
-using nvinfer1::PluginFieldType;
-using nvinfer1::TensorFormat;
-using nvinfer1::TensorRTPhase;
+#include "enqueue.h"
 
 namespace {
-
-int failures = 0;
-
-#define EXPECT(condition)                                                      \
-    do {                                                                       \
-        if (!(condition)) {                                                    \
-            ++failures;                                                        \
-            std::printf("line %d does not hold: %s\n", __LINE__, #condition);  \
-        }                                                                      \
-    } while (false)
-
-// The bases have no public way to be made; TensorRT makes its own.
-struct Extent final : nvinfer1::IDimensionExpr {};
-struct Builder final : nvinfer1::IExprBuilder {};
-
-struct Description {
-    std::vector<int64_t> dims;
-    DataType type;
-};
-
-constexpr int32_t kOutput = 6;  // after six inputs
-std::vector<Description> wellFormed(DataType type = DataType::kFLOAT) {
-    return {{{kRows, kTokens, kWidth}, type},  {{kRows, kTokens, kWidth}, type},
-            {{kRows, kTokens, kWidth}, type},  {{kRows}, DataType::kINT32},
-            {{kRows}, DataType::kINT32},       {{kRows, kTokens}, DataType::kBOOL},
-            {{kRows, kTokens, kWidth}, type}};
-}
-
-nvinfer1::PluginTensorDesc describe(Description const& from) {
-    nvinfer1::PluginTensorDesc to{};
-    to.dims.nbDims = static_cast<int32_t>(from.dims.size());
-    for (size_t i = 0; i < from.dims.size(); ++i) {
-        to.dims.d[i] = from.dims[i];
-    }
-    to.type = from.type;
-    to.format = TensorFormat::kLINEAR;
-    return to;
-}
-
-struct Tensors {
-    std::vector<nvinfer1::PluginTensorDesc> fixed;
-    std::vector<nvinfer1::DynamicPluginTensorDesc> ranged;
-
-    explicit Tensors(std::vector<Description> const& from) {
-        for (Description const& one : from) {
-            fixed.push_back(describe(one));
-            ranged.push_back({fixed.back(), fixed.back().dims, fixed.back().dims, fixed.back().dims});
-        }
-    }
-};
-
-// What one plugin object offers.
-struct Plugin {
-    std::unique_ptr<nvinfer1::IPluginV3> owner;
-    nvinfer1::IPluginV3OneCore* core;
-    nvinfer1::IPluginV3OneBuild* build;
-    nvinfer1::IPluginV3OneRuntime* runtime;
-
-    explicit Plugin(nvinfer1::IPluginV3* plugin)
-        : owner(plugin),
-          core(static_cast<nvinfer1::IPluginV3OneCore*>(plugin->getCapabilityInterface(PluginCapabilityType::kCORE))),
-          build(static_cast<nvinfer1::IPluginV3OneBuild*>(plugin->getCapabilityInterface(PluginCapabilityType::kBUILD))),
-          runtime(static_cast<nvinfer1::IPluginV3OneRuntime*>(
-              plugin->getCapabilityInterface(PluginCapabilityType::kRUNTIME))) {}
-};
 
 nvinfer1::IPluginCreatorV3One* loadCreator(char const* path) {
     void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -107,15 +28,6 @@ nvinfer1::IPluginCreatorV3One* loadCreator(char const* path) {
     EXPECT(std::strcmp(creators[0]->getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE") == 0);
     EXPECT(creators[0]->getAPILanguage() == nvinfer1::APILanguage::kCPP);
     return static_cast<nvinfer1::IPluginCreatorV3One*>(creators[0]);
-}
-
-nvinfer1::IPluginV3* create(nvinfer1::IPluginCreatorV3One& creator, std::vector<PluginField> const& fields) {
-    PluginFieldCollection const collection{static_cast<int32_t>(fields.size()), fields.data()};
-    return creator.createPlugin("layer", &collection, TensorRTPhase::kBUILD);
-}
-
-nvinfer1::IPluginV3* create(nvinfer1::IPluginCreatorV3One& creator, int32_t heads) {
-    return create(creator, {PluginField("num_heads", &heads, PluginFieldType::kINT32, 1)});
 }
 
 void checkCreator(nvinfer1::IPluginCreatorV3One& creator) {
@@ -265,84 +177,6 @@ void checkCopies(nvinfer1::IPluginCreatorV3One& creator) {
     EXPECT(headsOf(clone) == 7);
     EXPECT(headsOf(attached) == 7);
     checkIdentity(clone);
-}
-
-template <class T>
-constexpr DataType kTypeOf = DataType::kFLOAT;
-template <>
-constexpr DataType kTypeOf<__half> = DataType::kHALF;
-template <>
-constexpr DataType kTypeOf<__nv_bfloat16> = DataType::kBF16;
-
-template <class T>
-void checkResult(Problem<T> const& p) {
-    double worst = 0;
-    for (size_t i = 0; i < p.wanted.size(); ++i) {
-        double const error = std::fabs(static_cast<float>(p.output[i]) - p.wanted[i]);
-        worst = error <= worst ? worst : error;  // A NaN stays.
-    }
-    EXPECT(worst <= p.bound);
-}
-
-template <class T>
-int32_t enqueue(Plugin const& plugin, std::vector<void*> const& tensors, cudaStream_t stream) {
-    Tensors const described(wellFormed(kTypeOf<T>));
-    return plugin.runtime->enqueue(described.fixed.data(), described.fixed.data() + kOutput, tensors.data(),
-                                   tensors.data() + kOutput, nullptr, stream);
-}
-
-// What the kernel refuses is refused to TensorRT as well.
-void checkRefusedEnqueue(Plugin const& plugin) {
-    Tensors const described(wellFormed(DataType::kINT8));
-    void* const nothing[kOutput + 1] = {};
-    EXPECT(plugin.runtime->enqueue(described.fixed.data(), described.fixed.data() + kOutput, nothing,
-                                   nothing + kOutput, nullptr, nullptr) != 0);
-}
-
-template <class T>
-std::vector<void*> addressesOf(Problem<T>& p) {
-    return {p.query.data(), p.key.data(), p.value.data(), p.begin.data(), p.end.data(), p.mask.data(), p.output.data()};
-}
-
-template <class T>
-void checkHostEnqueue(Plugin const& plugin) {
-    Problem<T> p = makeProblem<T>();
-    EXPECT(enqueue<T>(plugin, addressesOf(p), nullptr) == 0);
-    checkResult(p);
-}
-
-template <class T>
-void* toDevice(std::vector<T> const& values) {
-    void* device = nullptr;
-    EXPECT(cudaMalloc(&device, values.size() * sizeof(T)) == cudaSuccess);
-    EXPECT(cudaMemcpy(device, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
-    return device;
-}
-
-template <class T>
-void checkDeviceEnqueue(Plugin const& plugin) {
-    Problem<T> p = makeProblem<T>();
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        EXPECT(enqueue<T>(plugin, addressesOf(p), nullptr) != 0);
-        std::printf("no GPU: enqueue refused\n");
-        return;
-    }
-    std::vector<void*> const tensors{toDevice(p.query), toDevice(p.key),  toDevice(p.value), toDevice(p.begin),
-                                     toDevice(p.end),   toDevice(p.mask), toDevice(p.output)};
-    cudaStream_t stream = nullptr;
-    EXPECT(cudaStreamCreate(&stream) == cudaSuccess);
-    EXPECT(enqueue<T>(plugin, tensors, stream) == 0);
-    EXPECT(cudaStreamSynchronize(stream) == cudaSuccess);
-    EXPECT(cudaMemcpy(p.output.data(), tensors[kOutput], p.output.size() * sizeof(T), cudaMemcpyDeviceToHost) ==
-           cudaSuccess);
-    checkResult(p);
-    std::printf("GPU: enqueue ran\n");
-}
-
-template <class T>
-void checkEnqueue(Plugin const& plugin, bool onHost) {
-    onHost ? checkHostEnqueue<T>(plugin) : checkDeviceEnqueue<T>(plugin);
 }
 
 }  // namespace
