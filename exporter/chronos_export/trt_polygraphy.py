@@ -1,27 +1,33 @@
-"""Polygraphy's own command line with TensorRT-RTX and the plugin in place, for engines built with no GPU.
+"""Polygraphy's own command line with TensorRT and the plugin in place.
 
     python -m chronos_export.trt_polygraphy convert model.onnx --convert-to trt -o model.plan ...
 
-Polygraphy alone aborts here, because the wheel lacks a library, and does not know the plugin.
+With TensorRT where that is installed, else with TensorRT-RTX; with the compiled plugin where it was built,
+else with its twin, which builds engines with no GPU and runs none. Polygraphy alone loads a plugin too early
+for TensorRT to see it, and aborts with TensorRT-RTX, whose wheel lacks a library.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import tempfile
 from pathlib import Path
 
 from chronos_export import trt_plugin
+from chronos_export.compiled import plugin_library
 from chronos_export.trt_libraries import import_tensorrt
 
 
 def main() -> int:
     """Run Polygraphy with the arguments of this process; returns its exit code."""
-    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
-    with tempfile.TemporaryDirectory(prefix="chronos-tensorrt-rtx-") as links:
-        trt = import_tensorrt("tensorrt-rtx", Path(links))
-        registered = trt_plugin.register(trt, None)
+    target = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt-rtx"
+    if target == "tensorrt-rtx":
+        os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
+    with tempfile.TemporaryDirectory(prefix="chronos-tensorrt-") as links:
+        trt = import_tensorrt(target, Path(links))
+        registered = trt_plugin.register(trt, plugin_library())
         from polygraphy import tools  # reads the variable set above
 
         code = tools.main()
