@@ -2,9 +2,23 @@
 
     python3 -m scripts.gpu_check [--dry-run]
 
-Builds the kernel for the card, holds it against float64, runs compute-sanitizer, times it against its peers
-and, where upstream is installed, times the whole model. Writes gpu_check.json and gpu_check.md to $OUT, or to
-benchmarks/.
+Builds the kernel for the card, holds it against float64, runs compute-sanitizer and times it against its
+peers. Where upstream is installed: the accelerated pipeline against upstream, case by case, and timed. Where
+TensorRT or TensorRT-RTX is too: engines built, held against upstream, and timed. A section that cannot run
+says why. Writes gpu_check.json and gpu_check.md to $OUT, or to benchmarks/.
+
+The machine needs nvcc and torch; what else it has no network for is brought along. Where `make test` has run:
+
+    .venv/bin/pip freeze --exclude-editable | grep -viE '^(torch|triton|nvidia|cuda|setuptools)' > wheels.txt
+    .venv/bin/pip download --no-deps --dest wheels -r wheels.txt
+    .venv/bin/pip download --no-deps --dest wheels tensorrt-cu13 tensorrt-cu13-bindings tensorrt-cu13-libs
+
+(the last is served by NVIDIA's index alone), and on the machine
+
+    python3 -m pip install --no-deps --no-index --find-links wheels wheels/*.whl
+
+TensorRT runs the plugin only if it is compiled: set TENSORRT_INCLUDE_DIR to the folder of its headers, or
+CHRONOS_EXPORT_PLUGINS to the folder that `chronos-export plugin build` filled.
 """
 
 from __future__ import annotations
@@ -28,7 +42,7 @@ import build  # noqa: E402
 
 from chronos_export.cuda_kernel import Kernel, register  # noqa: E402
 
-from . import correctness, end_to_end, layer, sanitizer  # noqa: E402
+from . import accuracy, correctness, end_to_end, engines, layer, sanitizer  # noqa: E402
 from .environment import environment  # noqa: E402
 from .problem import Problem, Run  # noqa: E402
 from .report import markdown  # noqa: E402
@@ -71,6 +85,11 @@ def _gpu_sections(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "compute-sanitizer": lambda: {"records": sanitizer.run_sanitizers(program)},
         "layer": lambda: layer.time_layers(run, _say),
         "whole model": lambda: end_to_end.time_model(_say),
+        "accelerated pipeline": lambda: accuracy.check_accelerated("cuda"),
+        "accelerated pipeline, tf32": lambda: accuracy.check_accelerated("cuda", tf32=True),
+        "plugin": lambda: _plugin(folder / "plugins", f"{major}{minor}"),
+        "engines": lambda: engines.check_demo(_say),
+        "engines, full size": lambda: engines.time_full_size(_say),
     }
 
 
@@ -98,6 +117,9 @@ def _dry_sections(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         "correctness, emulated": check,
         "layer": lambda: no_gpu,
         "whole model": lambda: {"why": "needs a GPU"},
+        "accelerated pipeline": lambda: accuracy.check_accelerated("cpu"),
+        "engines": lambda: engines.check_demo(_say),
+        "engines, full size": lambda: {"why": "needs a GPU"},
     }
 
 
@@ -124,6 +146,22 @@ def _build(library: Path, architectures: tuple[int, ...], program: Path) -> dict
             for r in resources
         ]
     }
+
+
+def _plugin(folder: Path, architecture: str) -> dict[str, Any]:
+    """Compile the plugin for the engines, unless it was brought along."""
+    from chronos_export.compiled import plugin_library
+    from chronos_export.errors import MachineError
+    from chronos_export.plugin_build import build_plugin
+
+    if plugin_library() is not None:
+        return {"why": "it was built before"}
+    try:
+        build_plugin(None, folder, architectures=[architecture])
+    except MachineError as error:
+        return {"why": error.summary}
+    os.environ["CHRONOS_EXPORT_PLUGINS"] = str(folder)
+    return {"records": [{"check": "compiles", "good": True}]}
 
 
 def _registered(library: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ def markdown(results: dict[str, Any]) -> str:
         elif "times" in section:
             parts.append(_times(section))
         else:
-            parts.append(_checks(section["records"]))
+            parts += [_checks(section["records"])] if "records" in section else []
+            parts += [_as_table(section["table"])] if section.get("table") else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,6 +58,13 @@ def _times(section: dict[str, Any]) -> str:
     )
     measured = f"Copy {section['copy_bandwidth'] / 1e12:.2f} TB/s; matrix products {rates}."
     return "\n\n".join([measured, _table(header, rows), "\n".join(missing)]).rstrip()
+
+
+def _as_table(records: list[dict[str, Any]]) -> str:
+    def cell(value: Any) -> Any:
+        return f"{value:.4g}" if isinstance(value, float) else value
+
+    return _table(tuple(records[0]), [tuple(map(cell, record.values())) for record in records])
 
 
 def _table(header: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> str:
