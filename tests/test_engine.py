@@ -23,6 +23,7 @@ from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.exporting import write_graphs
 from chronos_export.precision import precision_of
 from chronos_export.progress import Event
+from chronos_export.trt_libraries import is_installed
 from engines import make_graph
 
 pytestmark = pytest.mark.skipif(
@@ -143,7 +144,7 @@ def test_unknown_target(graph: Path, tmp_path: Path) -> None:
         build_engine(graph, [1], target="tensorflow", output=tmp_path / "a.plan")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
+@pytest.mark.skipif(is_installed("tensorrt"), reason="TensorRT is installed here")
 def test_tensorrt_is_not_installed(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="tensorrt is not installed") as raised:
         build_engine(graph, [1], target="tensorrt", output=tmp_path / "a.plan")

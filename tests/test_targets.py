@@ -32,15 +32,13 @@ from chronos_export.targets import (
     choose,
     require,
 )
-from chronos_export.trt_libraries import device_capability, driver_version
+from chronos_export.trt_libraries import device_capability, driver_version, is_installed
 from engines import make_graph
 
-HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
+HAS_RTX = is_installed("tensorrt-rtx")
 needs_rtx = pytest.mark.skipif(not HAS_RTX, reason="builds engines: pip install 'chronos-export[rtx]'")
 without_gpu = pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
-without_tensorrt = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here"
-)
+without_tensorrt = pytest.mark.skipif(is_installed("tensorrt"), reason="TensorRT is installed here")
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def pretend(capability: str, *installed: str) -> None:
         monkeypatch.setattr(targets, "device_capability", lambda: capability)
-        monkeypatch.setattr(targets.importlib.util, "find_spec", lambda name: name in installed or None)
+        monkeypatch.setattr(targets, "is_installed", lambda target: target in installed)
         monkeypatch.setattr(targets, "plugin_library", lambda: None)
 
     return pretend
@@ -70,10 +68,10 @@ def test_auto_without_a_gpu() -> None:
     ("capability", "installed", "chosen", "told"),
     [
         ("8.6", (), None, "tensorrt is not installed; tensorrt-rtx is not installed"),
-        ("8.6", ("tensorrt_rtx",), "tensorrt-rtx", "compute capability 8.6"),
-        ("9.0", ("tensorrt_rtx",), None, "tensorrt-rtx does not build for compute capability 9.0"),
+        ("8.6", ("tensorrt-rtx",), "tensorrt-rtx", "compute capability 8.6"),
+        ("9.0", ("tensorrt-rtx",), None, "tensorrt-rtx does not build for compute capability 9.0"),
         ("9.0", ("tensorrt",), None, "tensorrt needs the plugin (chronos-export plugin build)"),
-        ("8.9", ("tensorrt", "tensorrt_rtx"), "tensorrt-rtx", "compute capability 8.9"),
+        ("8.9", ("tensorrt", "tensorrt-rtx"), "tensorrt-rtx", "compute capability 8.9"),
     ],
 )
 def test_auto_with_a_gpu(
@@ -86,10 +84,20 @@ def test_auto_with_a_gpu(
 
 
 def test_auto_prefers_tensorrt_once_its_plugin_is_built(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu("9.0", "tensorrt", "tensorrt_rtx")
+    gpu("9.0", "tensorrt", "tensorrt-rtx")
     assert choose(EngineOptions(attention="body"))[0] == "tensorrt"
     monkeypatch.setattr(targets, "plugin_library", lambda: Path(PLUGIN_NAME))
     assert choose(EngineOptions())[0] == "tensorrt"
+
+
+def test_a_folder_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Python imports an empty folder as a package; this repository has one of the name `tensorrt`."""
+    if is_installed("tensorrt"):
+        pytest.skip("TensorRT is installed here")
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.util.find_spec("tensorrt") is not None
+    assert not is_installed("tensorrt")
 
 
 def test_a_target_that_is_named_is_the_target() -> None:
@@ -102,7 +110,7 @@ def test_a_target_that_is_named_is_the_target() -> None:
 
 @needs_rtx
 def test_auto_builds_for_this_gpu_alone(gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    gpu("8.9", "tensorrt_rtx")
+    gpu("8.9", "tensorrt-rtx")
     make_graph(tmp_path / "model.onnx")
     (info,) = build_engines(tmp_path, [3], EngineOptions(), tf32=False, report=lambda event: None)
     assert info.compute_capabilities == ("8.9",)

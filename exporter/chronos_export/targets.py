@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
 from chronos_export.onnx_export import GENERAL
 from chronos_export.progress import Report
-from chronos_export.trt_libraries import MODULES, device_capability
+from chronos_export.trt_libraries import MODULES, device_capability, is_installed
 
 TARGETS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
 ENGINES = "engines"
@@ -69,7 +68,7 @@ def choose(options: EngineOptions) -> tuple[str | None, str]:
 
 def _obstacle(target: str, capability: str, options: EngineOptions) -> str:
     """Why `auto` does not build for a target here, or ""."""
-    if importlib.util.find_spec(MODULES[target]) is None:
+    if not is_installed(target):
         return f"{target} is not installed"
     if target == "tensorrt" and options.attention == "plugin" and plugin_library() is None:
         return "tensorrt needs the plugin (chronos-export plugin build)"

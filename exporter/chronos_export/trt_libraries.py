@@ -31,12 +31,18 @@ def require_installed(target: str) -> str:
     if target not in MODULES:
         raise UsageError(f"unknown engine target {target!r}", allowed=" or ".join(MODULES))
     name = MODULES[target]
-    if importlib.util.find_spec(name) is None:
+    if not is_installed(target):
         raise MachineError(
             f"{target} was asked for, but the package {name} is not installed",
             fix=f"pip install 'chronos-export[{EXTRAS[target]}]'",
         )
     return name
+
+
+def is_installed(target: str) -> bool:
+    """Whether the package of `target` is here. A mere folder of that name on the path is not it."""
+    spec = importlib.util.find_spec(MODULES[target])
+    return spec is not None and spec.origin is not None
 
 
 def import_tensorrt(target: str, links: Path | None = None) -> Any:

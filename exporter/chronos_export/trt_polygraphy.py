@@ -9,7 +9,6 @@ for TensorRT to see it, and aborts with TensorRT-RTX, whose wheel lacks a librar
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import tempfile
@@ -17,12 +16,12 @@ from pathlib import Path
 
 from chronos_export import trt_plugin
 from chronos_export.compiled import plugin_library
-from chronos_export.trt_libraries import import_tensorrt
+from chronos_export.trt_libraries import import_tensorrt, is_installed
 
 
 def main() -> int:
     """Run Polygraphy with the arguments of this process; returns its exit code."""
-    target = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt-rtx"
+    target = "tensorrt" if is_installed("tensorrt") else "tensorrt-rtx"
     if target == "tensorrt-rtx":
         os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
     with tempfile.TemporaryDirectory(prefix="chronos-tensorrt-") as links:
