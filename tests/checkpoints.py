@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from chronos_export.quiet import quiet
 
 TWENTY_ONE = [0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 0.99]
-THIRTEEN = [0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.975, 0.99]
+THIRTEEN = [0.01, 0.05, *(round(0.1 * i, 1) for i in range(1, 10)), 0.95, 0.99]
 
 SIZES: dict[str, dict[str, Any]] = {
     "toy": {"d_model": 6, "d_kv": 4, "d_ff": 8, "num_layers": 2, "num_heads": 4},
