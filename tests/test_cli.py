@@ -61,9 +61,9 @@ def test_export(exported: tuple[subprocess.CompletedProcess[str], Path]) -> None
     assert done.returncode == 0, done.stderr
     cases = open_artifact(artifact).manifest.validation["cases"]
     assert done.stdout == f"{artifact.name}: {cases} cases forecast as upstream does\n"
-    assert [line.split()[:2] for line in done.stderr.splitlines()] == [
-        [name, "100%"] for name in ("start", "load", "export", "validate")
-    ]
+    assert "no engine: this machine has no GPU" in done.stderr
+    stages = [line.split()[:2] for line in done.stderr.splitlines() if "%" in line]
+    assert stages == [[name, "100%"] for name in ("start", "load", "export", "validate", "tune")]
     assert "\x1b" not in done.stderr
     assert [path.name for path in artifact.parent.iterdir()] == [artifact.name]
     assert open_artifact(artifact).manifest.profiles == [100, 2000]

@@ -93,8 +93,8 @@ def _best_size(peer: Peer, work: Workload) -> tuple[Callable[[], Tensor], str]:
     if len(sizes) == 1:
         return (lambda: in_pieces(peer.answer, work, sizes[0])), f"calls of {sizes[0]} rows or one group"
     seconds = {}
+    in_pieces(peer.answer, work, sizes[0])
     for size in sizes:
-        in_pieces(peer.answer, work, size)
         begin = perf_counter()
         in_pieces(peer.answer, work, size)
         seconds[size] = perf_counter() - begin
