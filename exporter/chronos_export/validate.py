@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -240,11 +241,12 @@ def _crossings(forecast: Floats, scale: Floats) -> Floats:
     return np.maximum(-np.diff(forecast.astype(np.float64), axis=1) / scale, 0)
 
 
-class _Runner(BaseRunner):  # type: ignore[misc]
+class _Runner(BaseRunner, ABC):  # type: ignore[misc]
     """A runner of the graph contract; subclasses say how it forecasts."""
 
+    @abstractmethod
     def forecast(self, feed: dict[str, Any]) -> Floats:
-        raise NotImplementedError
+        """float32 [rows, quantiles, steps]."""
 
     def infer_impl(self, feed_dict: dict[str, Any]) -> dict[str, Any]:
         begin = perf_counter()
