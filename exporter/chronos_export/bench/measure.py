@@ -13,6 +13,7 @@ from torch import Tensor
 
 from chronos_export.bench.peers import Peer, in_pieces
 from chronos_export.bench.workloads import Workload
+from chronos_export.plan import observed_length
 
 REFERENCE = "upstream, batch in one call"
 OURS = "ours, onnxruntime"
@@ -134,8 +135,7 @@ def flops_left(config: Chronos2CoreConfig, work: Workload) -> float:
     """
     d, inner, ff = config.d_model, config.num_heads * config.d_kv, config.d_ff
     patches = -(-work.horizon // 16)
-    observed = (~work.context.isnan()).flip(1).cumsum(1)
-    past = ((work.context.shape[1] - (observed.flip(1) == 0).sum(1)) + 15) // 16
+    past = (torch.from_numpy(observed_length(work.context.isnan().numpy())) + 15) // 16
     tokens = (past + 1 + patches).double()
     _, inverse, counts = work.group_ids.unique(return_inverse=True, return_counts=True)
     group = counts[inverse].double()
