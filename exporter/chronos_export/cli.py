@@ -5,20 +5,19 @@ Nothing heavy is imported before a command needs it, so that help, completion an
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from chronos_export import interruption
 from chronos_export.console import Console
 from chronos_export.errors import ChronosExportError, UsageError
 from chronos_export.progress import stage
 from chronos_export.talking import as_lines, talking
 from chronos_export.tool_commands import COMMANDS, NAME
 
-INTERRUPTED, TERMINATED = 130, 143
 EXIT_CODES = """\b
 Exit codes:
   0    done
@@ -227,14 +226,14 @@ def _engine_line(engine: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # unwind, so that nothing is left
+    interruption.watch()
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(as_json="--json" in arguments)
     try:
         code = cli.main(arguments, prog_name=NAME, standalone_mode=False, obj=console) or 0
     except click.Abort:
         console.note("interrupted: nothing was published")
-        code = INTERRUPTED
+        code = interruption.exit_code() or interruption.INTERRUPTED
     except click.ClickException as error:
         code = error.exit_code
         console.error(UsageError(error.format_message(), fix=f"{NAME} --help"), code)
@@ -242,8 +241,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
         console.error(error, code)
     except Exception as error:
-        code = ChronosExportError.exit_code
-        console.error(error, code)
+        code = interruption.exit_code() or ChronosExportError.exit_code
+        if code == ChronosExportError.exit_code:
+            console.error(error, code)
     sys.exit(code)
 
 

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import click
 
+from chronos_export import interruption
 from chronos_export.errors import ChronosExportError
 from chronos_export.progress import Event
 
@@ -64,7 +65,9 @@ class Console:
             os.close(theirs)
 
     def report(self, event: Event) -> None:
-        """Show progress; the `Report` given to every long step."""
+        """Show progress; the `Report` given to every long step. Raises an interruption that was swallowed."""
+        if interruption.exit_code() is not None:
+            raise KeyboardInterrupt
         with self._lock:
             if self.as_json:
                 self._emit("stage", asdict(event))

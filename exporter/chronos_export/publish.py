@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from chronos_export import interruption
 from chronos_export.card import write_card
 from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError
 from chronos_export.manifest import NAME, Manifest, hash_file
@@ -70,7 +71,7 @@ def publish(
                 check_destination(target, overwrite)
                 _put_in_place(folder, target)
             except Exception:
-                if keep_failed and folder.is_dir():
+                if keep_failed and folder.is_dir() and interruption.exit_code() is None:
                     _remove(failed := target.with_name(f"{target.name}.failed"))
                     folder.rename(failed)
                 raise
