@@ -11,11 +11,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
 from safetensors.torch import load_file, save_file
 
+from chronos_export.checkpoint import load_checkpoint
+from chronos_export.errors import ChronosExportError
 from chronos_export.quiet import quiet
 
 TWENTY_ONE = [0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 0.99]
@@ -98,6 +102,20 @@ def edit_config(folder: Path, **changes: Any) -> Path:
     config = {**json.loads(file.read_text()), **changes}
     file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
     return folder
+
+
+def refusal(source: Path | str, revision: str | None = None) -> ChronosExportError:
+    """The error with which a checkpoint is refused."""
+    with pytest.raises(ChronosExportError) as caught:
+        load_checkpoint(str(source), revision)
+    return caught.value
+
+
+def forecast(pipeline: Chronos2Pipeline) -> torch.Tensor:
+    """What a pipeline forecasts for four rows in two groups."""
+    context = torch.randn(4, 70, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return pipeline.model(context=context, group_ids=torch.tensor([0, 0, 1, 1])).quantile_preds
 
 
 def _random_weight(name: str, shape: torch.Size, d_kv: int, generator: torch.Generator) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,12 @@ torch.set_num_threads(1)  # the models are tiny: threads would only wait for eac
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("toy"), "toy")
+
+
+@pytest.fixture
+def mine(toy: Path, tmp_path: Path) -> Path:
+    """A copy of the toy checkpoint, free to be spoiled."""
+    return Path(shutil.copytree(toy, tmp_path / "mine"))
 
 
 @pytest.fixture(scope="session")

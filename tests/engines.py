@@ -1,4 +1,4 @@
-"""A small ONNX graph under the graph contract, for tests of engines."""
+"""A small ONNX graph under the graph contract, for tests of engines, and what a machine has for them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import json
 from pathlib import Path
 
 import onnx
+import pytest
 
 from chronos_export.group_attention_onnx import function_body
+from chronos_export.trt_libraries import device_capability, is_installed
 
 LIMITS = {"context_length": 512, "max_output_patches": 4, "output_patch_size": 16}
+
+needs_rtx = pytest.mark.skipif(
+    not is_installed("tensorrt-rtx"), reason="builds engines: pip install 'chronos-export[rtx]'"
+)
+without_gpu = pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
+without_tensorrt = pytest.mark.skipif(is_installed("tensorrt"), reason="TensorRT is installed here")
 
 
 def make_graph(

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from artifacts import make
 from checkpoints import edit_config, edit_weights
 from chronos_export.cli import main
 from chronos_export.manifest import read_manifest
 from hub import serve
-from test_artifact import make
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +31,6 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture
-def mine(toy: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(toy, tmp_path / "mine"))
 
 
 Refuse = Callable[..., str]
@@ -182,7 +177,7 @@ def test_disk_full(toy: Path, tmp_path: Path) -> None:
     """A real export onto a disk of 64 kB, in a namespace of our own where that is allowed."""
     mount = f"mount -t tmpfs -o size=64k tmpfs {tmp_path / 'here'}"
     if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a small disk; test_artifact covers the handling")
+        pytest.skip("this machine lets nobody mount a small disk; test_publish_disk covers the handling")
     inside = f'{mount} && cd {tmp_path}/here && "$@"; status=$?; ls -A {tmp_path}/here; exit $status'
     export = [sys.executable, "-m", "chronos_export.cli", "--model", str(toy), "--batch", "100", "--quiet"]
     done = subprocess.run(
