@@ -13,6 +13,9 @@ import torch
 from checkpoints import make_adapter, make_checkpoint
 from chronos_export import export
 from chronos_export.artifact import Artifact
+from chronos_export.checkpoint import load_checkpoint
+from chronos_export.exporting import write_graphs
+from chronos_export.precision import precision_of
 
 torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
 
@@ -31,6 +34,14 @@ def mine(toy: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("small"), "small")
+
+
+@pytest.fixture(scope="session")
+def small_graphs(tmp_path_factory: pytest.TempPathFactory, small: Path) -> Path:
+    """The graphs of `small`, exported in float32."""
+    folder = tmp_path_factory.mktemp("small_graphs")
+    write_graphs(load_checkpoint(str(small)), folder, precision_of("float32"))
+    return folder
 
 
 @pytest.fixture(scope="session")

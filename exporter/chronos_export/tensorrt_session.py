@@ -7,6 +7,7 @@ second. Give every thread a session of its own; they may share the `LoadedEngine
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,29 +15,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from chronos_export.engine_call import CapturedCall, EngineCall
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_load import LoadedEngine
 from chronos_export.errors import BuildError, UsageError
+from chronos_export.graph_cache import GraphCache
 from chronos_export.padding import pad_rows, smallest_profile
 
-OUTPUT = "quantile_preds"
+INPUTS = ("context", "group_ids", "future_covariates")
 CUDA = torch.device("cuda")
+GRAPHS = 8
+STEPS = 16  # contexts are filled up to a multiple of this, so that shapes come back
 
 
 class TensorRtSession:
-    """One execution context a profile, on a stream of its own.
+    """One execution context a profile and one a CUDA graph, on one stream and in one piece of memory.
+
+    A shape that comes back is captured in a CUDA graph, see `graph_cache`; not with TensorRT-RTX, which
+    compiles better kernels for a shape while it already runs, and would have the first ones captured.
 
     Args:
         loaded: The engine, see `engine_load.load_engine`.
         info: What it was built for.
         device: The GPU it was deserialized on.
+        graphs: The most CUDA graphs held at a time.
     """
 
-    def __init__(self, loaded: LoadedEngine, info: EngineInfo, device: torch.device = CUDA) -> None:
+    def __init__(
+        self, loaded: LoadedEngine, info: EngineInfo, device: torch.device = CUDA, graphs: int = GRAPHS
+    ) -> None:
         self.device = device
         self._loaded, self._info = loaded, info
         self._stream = torch.cuda.Stream()
+        self._memory = torch.empty(loaded.engine.device_memory_size_v2, dtype=torch.uint8, device=device)
         self._contexts = [self._context(number) for number in range(len(info.profiles))]
+        self._graphs: GraphCache[CapturedCall] = GraphCache(graphs if info.target == "tensorrt" else 0)
         self._free = threading.Lock()
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
@@ -48,40 +61,54 @@ class TensorRtSession:
         self._check(context, future_covariates)
         rows = len(group_ids)
         number = smallest_profile(rows, self._info.profiles)
-        inputs = [x.to(self.device, non_blocking=True) for x in (context, group_ids, future_covariates)]
-        padded = pad_rows(inputs[0], inputs[1], inputs[2], self._info.profiles[number])
-        feed = dict(zip(("context", "group_ids", "future_covariates"), padded, strict=True))
+        steps = min(-(-context.shape[1] // STEPS) * STEPS, self._info.context)
+        staged = self.device.type == "cuda"
         with self._alone():
-            return self._execute(self._contexts[number], feed)[:rows]
+            padded = pad_rows(
+                context, group_ids, future_covariates, self._info.profiles[number], steps, pinned=staged
+            )
+            return self._answer(number, dict(zip(INPUTS, padded, strict=True)))[:rows]
 
     def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
         """See `session.Session.run_univariate`: the engine with an id for every row."""
         return self.run(context, torch.arange(len(context)), future_covariates)
 
     def _context(self, number: int) -> Any:
-        context = self._loaded.engine.create_execution_context()
+        managed = self._loaded.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._loaded.engine.create_execution_context(managed)
+        if context is not None:
+            context.set_device_memory(self._memory.data_ptr(), self._memory.numel())
         if context is None or not context.set_optimization_profile_async(number, self._stream.cuda_stream):
             raise BuildError(f"no execution context for the profile of {self._info.profiles[number]} rows")
         self._stream.synchronize()
         return context
 
-    def _execute(self, context: Any, feed: dict[str, Tensor]) -> Tensor:
+    def _answer(self, number: int, feed: dict[str, Tensor]) -> Tensor:
         current = torch.cuda.current_stream()
-        kept = {name: tensor.contiguous() for name, tensor in feed.items()}
         self._stream.wait_stream(current)
-        for name, tensor in kept.items():
-            if not context.set_input_shape(name, tuple(tensor.shape)):
-                raise BuildError(f"the engine refuses {name} of shape {tuple(tensor.shape)}")
-            context.set_tensor_address(name, tensor.data_ptr())
-            tensor.record_stream(self._stream)
+        shape = (number, feed["context"].shape[1], feed["future_covariates"].shape[1])
         with torch.cuda.stream(self._stream):  # so that torch's allocator hands the same memory out again
-            out = torch.empty(tuple(context.get_tensor_shape(OUTPUT)), device=self.device)
-        context.set_tensor_address(OUTPUT, out.data_ptr())
-        if not context.execute_async_v3(self._stream.cuda_stream):
-            raise BuildError(f"the engine failed on {len(kept['group_ids'])} rows")
+            captured = self._graphs.find(shape, lambda: self._capture(number, feed))
+            out = captured.run(feed) if captured else self._run_once(number, feed)
         current.wait_stream(self._stream)
+        for tensor in feed.values():
+            if tensor.is_cuda:
+                tensor.record_stream(self._stream)
         out.record_stream(current)
         return out
+
+    def _run_once(self, number: int, feed: dict[str, Tensor]) -> Tensor:
+        moved = {name: x.to(self.device, non_blocking=True).contiguous() for name, x in feed.items()}
+        call = EngineCall(self._contexts[number], moved)
+        call.enqueue(self._stream)
+        return call.output
+
+    def _capture(self, number: int, feed: dict[str, Tensor]) -> CapturedCall | None:
+        try:
+            return CapturedCall(self._context(number), feed, self.device, self._stream)
+        except (RuntimeError, BuildError) as error:
+            warnings.warn(f"the engine runs without CUDA graphs: {error}", RuntimeWarning, stacklevel=2)
+            return None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
