@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -59,9 +60,12 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
 
 
 @click.command()
-@click.option("--rows", type=click.IntRange(min=20), default=100, show_default=True, help="Rows of a batch.")
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--layers", type=click.IntRange(min=1), default=12, show_default=True, help="12: the full model."
+    "--rows", type=click.IntRange(min=20), default=100, show_default=True, help="Rows of the large batches."
+)
+@click.option(
+    "--layers", type=click.IntRange(min=1), help="Of the random weights; 12, the full model, if not given."
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Time upstream under torch.compile too.")
@@ -74,21 +78,31 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
     help="Folder for the table, the JSON and the plot.",
 )
 @talking
-def bench(console: Console, rows: int, layers: int, rounds: int, compiled: bool, output: Path) -> None:
-    """Time every way to run Chronos-2 on this machine, at amazon/chronos-2's sizes, with random weights."""
-    import json
-
-    with console.libraries():
-        from chronos_export.bench.report import as_markdown, plot
+def bench(
+    console: Console,
+    artifact: Path | None,
+    rows: int,
+    layers: int | None,
+    rounds: int,
+    compiled: bool,
+    output: Path,
+) -> None:
+    """Time every way to run Chronos-2 on this machine's CPU: an artifact, or random weights of full size."""
+    if artifact is not None and layers is not None:
+        raise UsageError(
+            "--layers was given with an artifact, which has its own", fix=f"{NAME} bench {artifact}"
+        )
+    with console.libraries(), TemporaryDirectory() as folder:
+        from chronos_export.bench.report import as_markdown
         from chronos_export.bench.run import run_bench
+        from chronos_export.bench.subject import full_config, published_subject, random_subject
 
-        report = run_bench(rows, layers, rounds, compiled, say=console.note)
-        output.mkdir(parents=True, exist_ok=True)
-        table = as_markdown(report)
-        (output / "cpu.md").write_text(table)
-        (output / "cpu.json").write_text(json.dumps(report.as_dict(), indent=1))
-        plot(report, output / "cpu.png")
-    console.result(report.as_dict(), table)
+        if artifact is not None:
+            subject = published_subject(artifact, Path(folder))
+        else:
+            subject = random_subject(full_config(layers or 12), Path(folder))
+        results = run_bench(subject, output, rows, rounds, compiled, say=console.note)
+    console.result(results.as_dict(), as_markdown(results))
 
 
 @click.command()

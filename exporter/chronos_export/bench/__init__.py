@@ -1,7 +1,14 @@
 """`chronos-export bench`: every way to run Chronos-2 on this machine, on the same rows, in one run.
 
-workloads   the batches
-peers       the ways to answer them
-measure     alternating rounds, ratios within a round, the machine's own peak
-report      table, JSON and plot
+    subject       the weights: an artifact, or random ones of full size
+    workloads     the batches
+    peers         the ways to answer them; variants are upstream's model with another group attention
+    measure       alternating rounds, ratios within a round; memory, work_left and machine beside them
+    host          the share of a forecast outside of the model
+    scaling       seconds a row as the batch grows
+    cold_start    fresh processes to their first forecast; first_forecast is what they run
+    aims          what all this is meant to reach
+    report, plot  the tables and the picture; results are what they are made from
+
+`run` does it all.
 """

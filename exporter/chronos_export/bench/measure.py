@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import torch
-from chronos.chronos2.config import Chronos2CoreConfig
 from torch import Tensor
 
-from chronos_export.bench.peers import Peer, in_pieces
+from chronos_export.bench.memory import PeakMemory
+from chronos_export.bench.peers import OURS, UPSTREAM, UPSTREAM_BEST, Answer, Peer
 from chronos_export.bench.workloads import Workload
-from chronos_export.plan import observed_length
+from chronos_export.errors import ChronosExportError
 
-REFERENCE = "upstream, batch in one call"
-OURS = "ours, onnxruntime"
+LONGEST = 8.0  # seconds of a batch above which all but our sessions and upstream itself are timed once
+FAR = 4  # what would take that many times longer still is not run
+SAMPLE = 10  # rows that a size of a call is tried on, at least
+QUICK, MOST = 5.0, 10  # quick batches get more rounds, until all have run for 5 s together, at most 10
 
 
 @dataclass(frozen=True)
@@ -27,158 +29,161 @@ class Timing:
         workload: Name of the workload.
         peer: Name of the peer.
         rows: Rows in the batch.
+        dtype: What the peer's products are computed in.
         seconds: Median of a batch; None where it did not run.
         seconds_a_sample: The same for one group.
         ratio: Median over rounds of its time over ours; above 1 means that we are faster.
         spread: Smallest and largest of these ratios.
+        memory: Bytes that its first run needed on top of what was loaded; see `memory.PeakMemory`.
         error: Largest difference from upstream, over the spread of the row.
+        of_peak: For ours, the share of the machine's peak, counting only the work that is left.
         note: The call size chosen, or why it did not run.
     """
 
     workload: str
     peer: str
     rows: int
-    seconds: float | None
-    seconds_a_sample: float | None
-    ratio: float | None
-    spread: tuple[float, float] | None
-    error: float | None
-    note: str
+    dtype: str
+    seconds: float | None = None
+    seconds_a_sample: float | None = None
+    ratio: float | None = None
+    spread: tuple[float, float] | None = None
+    memory: int | None = None
+    error: float | None = None
+    of_peak: float | None = None
+    note: str = ""
+
+
+@dataclass
+class _Run:
+    """A peer on the workload at hand; it goes on as long as it has an answer."""
+
+    peer: Peer
+    calls: tuple[int, ...] = ()
+    answer: Answer | None = None
+    seconds: list[float] = field(default_factory=list)
+    forecast: Tensor | None = None
+    memory: int | None = None
+    note: str = ""
 
 
 def compare(
-    peers: Iterable[Peer], work: Workload, rounds: int, longest: float, say: Callable[[str], None]
+    peers: Iterable[Peer],
+    work: Workload,
+    rounds: int,
+    ideal: float | None = None,
+    longest: float = LONGEST,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Timing]:
     """Time every peer on one workload.
+
+    Each is opened, warmed up on a few rows and then timed on the whole batch: the first round. But for our
+    sessions and upstream itself, what is slow is timed once, and what would be far slower is not run.
 
     Args:
         peers: The contenders.
         work: The batch.
-        rounds: Rounds after the warm-up.
-        longest: Seconds a warm-up may take; a slower peer is timed once and left out of further rounds.
+        rounds: Rounds, at least; quick batches get more.
+        ideal: Seconds that the work that is left would take at the machine's peak, or None.
+        longest: Seconds of a batch above which a peer is slow.
         say: Told what is being timed.
     """
-    running: dict[str, Callable[[], Tensor]] = {}
-    answers: dict[str, Tensor] = {}
-    notes: dict[str, str] = {}
-    times: dict[str, list[float]] = {}
+    runs: list[_Run] = []
     for peer in peers:
         say(f"{work.name}: {peer.name}")
         try:
-            run, notes[peer.name] = _best_size(peer, work)
-            begin = perf_counter()
-            answers[peer.name] = run()
-            first = perf_counter() - begin
-        except (RuntimeError, MemoryError) as error:
-            notes[peer.name] = f"did not run: {str(error).splitlines()[0][:120]}"
-            continue
-        times[peer.name] = []
-        if first > longest:
-            times[peer.name] = [first]
-            notes[peer.name] += f" timed once: over {longest:.0f} s"
-        else:
-            running[peer.name] = run
-    for number in range(rounds):
-        say(f"{work.name}: round {number + 1} of {rounds}")
-        for name, run in running.items():
-            begin = perf_counter()
-            run()
-            times[name].append(perf_counter() - begin)
-    return [_timing(work, name, notes[name], times, answers) for name in notes]
+            runs.append(_first_run(peer, work, runs, longest))
+        except (RuntimeError, MemoryError, ChronosExportError) as error:
+            runs.append(_Run(peer, note=str(error).splitlines()[0][:120]))
+    done = 1
+    while done < rounds or (done < MOST and sum(sum(run.seconds) for run in runs if run.answer) < QUICK):
+        done += 1
+        say(f"{work.name}: round {done}")
+        for run in runs:
+            if run.answer is not None:
+                run.seconds.append(_timed(run.answer, work, run.calls)[0])
+    return [_timing(run, work, runs, ideal) for run in runs]
 
 
-def _best_size(peer: Peer, work: Workload) -> tuple[Callable[[], Tensor], str]:
-    sizes = [size for size in peer.sizes if size <= work.rows] or list(peer.sizes[:1])
-    if not sizes:
-        return (lambda: peer.answer(work)), ""
-    if len(sizes) == 1:
-        return (lambda: in_pieces(peer.answer, work, sizes[0])), f"calls of {sizes[0]} rows or one group"
-    seconds = {}
-    in_pieces(peer.answer, work, sizes[0])
-    for size in sizes:
-        begin = perf_counter()
-        in_pieces(peer.answer, work, size)
-        seconds[size] = perf_counter() - begin
-    best = min(seconds, key=lambda size: seconds[size])
-    return (lambda: in_pieces(peer.answer, work, best)), f"best of {sizes}: {best} rows a call"
+def _first_run(peer: Peer, work: Workload, runs: list[_Run], longest: float) -> _Run:
+    calls, note = _best_cut(peer, work, runs)
+    for run in runs:
+        if (run.peer.open, run.calls) == (peer.open, calls) and run.seconds:
+            return replace(run, peer=peer, answer=None, note=f"{note}; as {run.peer.name}".lstrip("; "))
+    answer = peer.open()
+    peak = PeakMemory()
+    expected = _expected(answer, work)
+    is_patient = peer.session is not None or peer.name in (UPSTREAM, UPSTREAM_BEST)
+    if not is_patient and expected > FAR * longest:
+        expected = _expected(answer, work)  # the first call of all may have taken longer
+        if expected > FAR * longest:
+            return _Run(peer, calls, note=f"not waited for: about {expected:.0f} s a batch")
+    seconds, forecast = _timed(answer, work, calls)
+    goes_on = is_patient or seconds <= longest
+    if not goes_on:
+        note = f"{note}; timed once".lstrip("; ")
+    return _Run(peer, calls, answer if goes_on else None, [seconds], forecast, peak.bytes(), note)
 
 
-def _timing(
-    work: Workload, name: str, note: str, times: dict[str, list[float]], answers: dict[str, Tensor]
-) -> Timing:
-    if name not in times:
-        return Timing(work.name, name, work.rows, None, None, None, None, None, note)
-    seconds = statistics.median(times[name])
-    ratios = [mine / ours for mine, ours in zip(times[name], times.get(OURS, []), strict=False)]
-    error = None
-    if REFERENCE in answers:
-        spread = answers[REFERENCE].std(dim=(1, 2), keepdim=True).clamp(min=1e-6)
-        error = float(((answers[name] - answers[REFERENCE]).abs() / spread).max())
-    return Timing(
-        workload=work.name,
-        peer=name,
-        rows=work.rows,
+def _expected(answer: Answer, work: Workload) -> float:
+    """Seconds of the batch at the pace of a few rows, which warms up too."""
+    few = work.ends()
+    return _timed(answer, few, (few.rows,))[0] * work.rows / few.rows
+
+
+def _best_cut(peer: Peer, work: Workload, runs: list[_Run]) -> tuple[tuple[int, ...], str]:
+    """The cut of a batch into calls with the fewest seconds a row, and which were tried.
+
+    A cut is timed on its first calls, at least `SAMPLE` rows, unless the same calls were timed above.
+    """
+    if not peer.sizes:
+        return (work.rows,), ""
+    cuts = {work.cut(size): min(size, work.rows) for size in sorted(peer.sizes)}
+    if len(cuts) == 1:
+        return next(iter(cuts)), ""
+    known = {
+        run.calls: run.seconds[0] / work.rows for run in runs if run.peer.open is peer.open and run.seconds
+    }
+    answer = peer.open()
+    _expected(answer, work)
+    cost = {calls: known.get(calls) or _seconds_a_row(answer, work, calls) for calls in cuts}
+    best = min(cost, key=lambda calls: cost[calls])
+    return best, f"rows a call: {cuts[best]}, the best of {', '.join(map(str, sorted(cuts.values())))}"
+
+
+def _seconds_a_row(answer: Answer, work: Workload, calls: tuple[int, ...]) -> float:
+    count = next((n for n in range(len(calls)) if sum(calls[:n]) >= SAMPLE), len(calls))
+    return _timed(answer, work, calls[:count])[0] / sum(calls[:count])
+
+
+def _timed(answer: Answer, work: Workload, calls: tuple[int, ...]) -> tuple[float, Tensor]:
+    pieces = work.pieces(calls)
+    begin = perf_counter()
+    forecasts = [answer(piece) for piece in pieces]
+    forecast = forecasts[0] if len(forecasts) == 1 else torch.cat(forecasts)
+    return perf_counter() - begin, forecast
+
+
+def _timing(run: _Run, work: Workload, runs: list[_Run], ideal: float | None) -> Timing:
+    base = Timing(work.name, run.peer.name, work.rows, run.peer.dtype, note=run.note)
+    if not run.seconds or run.forecast is None:
+        return base
+    seconds = statistics.median(run.seconds)
+    ours = next((r.seconds for r in runs if r.peer.name == OURS), [])
+    ratios = [mine / our for mine, our in zip(run.seconds, ours, strict=False)]
+    upstream = next((r.forecast for r in runs if r.peer.name == UPSTREAM), None)
+    return replace(
+        base,
         seconds=seconds,
         seconds_a_sample=seconds / work.samples,
         ratio=statistics.median(ratios) if ratios else None,
         spread=(min(ratios), max(ratios)) if ratios else None,
-        error=error,
-        note=note,
+        memory=run.memory,
+        error=None if upstream is None else _error(run.forecast, upstream),
+        of_peak=ideal / seconds if ideal and run.peer.is_ours else None,
     )
 
 
-def flops_left(config: Chronos2CoreConfig, work: Workload) -> float:
-    """Multiply-adds times two that remain after what can be removed exactly.
-
-    Groups of one need no group query, key or scores and one matrix for W_o W_v; the last block is computed at
-    the output tokens, but for its time keys and values.
-    """
-    d, inner, ff = config.d_model, config.num_heads * config.d_kv, config.d_ff
-    patches = -(-work.horizon // 16)
-    past = (torch.from_numpy(observed_length(work.context.isnan().numpy())) + 15) // 16
-    tokens = (past + 1 + patches).double()
-    _, inverse, counts = work.group_ids.unique(return_inverse=True, return_counts=True)
-    group = counts[inverse].double()
-    alone = group == 1
-    group_cost = torch.where(alone, 2.0 * d * d, 2 * 4 * d * inner + 2 * 2 * inner * group)
-    each = 2 * 4 * d * inner + group_cost + 2 * 2 * d * ff
-    time_scores = 2 * 2 * inner * tokens
-    full = tokens * (each + time_scores)
-    last = patches * (each - 2 * 2 * d * inner + time_scores) + tokens * (2 * 2 * d * inner)
-    entry = (tokens - 1) * 2 * (48 * ff + ff * d + 48 * d)
-    q = len(config.chronos_config["quantiles"])
-    head = patches * 2 * (d * ff + ff * q * 16 + d * q * 16)
-    return float((full * (config.num_layers - 1) + last + entry + head).sum())
-
-
-def matmul_peak(seconds: float = 2.0) -> float:
-    """Best float32 FLOP/s of a large product on this machine: of torch's and onnxruntime's."""
-    a, b = torch.randn(1552, 768), torch.randn(768, 3072)
-    return max(_rate(lambda: a @ b, a, b, seconds), _rate(_ort_product(a, b), a, b, seconds))
-
-
-def _rate(run: Callable[[], object], a: Tensor, b: Tensor, seconds: float) -> float:
-    best, end = float("inf"), perf_counter() + seconds
-    while perf_counter() < end:
-        begin = perf_counter()
-        run()
-        best = min(best, perf_counter() - begin)
-    return 2.0 * a.shape[0] * a.shape[1] * b.shape[1] / best
-
-
-def _ort_product(a: Tensor, b: Tensor) -> Callable[[], object]:
-    import onnxruntime as ort
-    from onnx import TensorProto, helper, numpy_helper
-
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["a", "b"], ["c"])],
-        "product",
-        [info("a", TensorProto.FLOAT, list(a.shape))],
-        [info("c", TensorProto.FLOAT, [a.shape[0], b.shape[1]])],
-        [numpy_helper.from_array(b.numpy(), "b")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    feed = {"a": a.numpy()}
-    return lambda: session.run(None, feed)
+def _error(forecast: Tensor, upstream: Tensor) -> float:
+    spread = upstream.std(dim=(1, 2), keepdim=True).clamp(min=1e-6)
+    return float(((forecast - upstream).abs() / spread).max())

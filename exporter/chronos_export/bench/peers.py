@@ -1,13 +1,13 @@
-"""The ways to answer a batch: upstream's, other people's, ours.
+"""The ways to answer a batch: upstream's, other people's, ours. All share one set of weights.
 
-A peer is a function from a workload to quantile forecasts. All share one set of weights.
+To add one of ours, name its precision and the session that opens its graphs: one line in `peers_of`.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,24 @@ from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
 from chronos_export.accelerating import accelerate
+from chronos_export.bench.subject import Subject
+from chronos_export.bench.variants import contiguous_mask, padded, per_group, sharing_weights
 from chronos_export.bench.workloads import Workload
 from chronos_export.dense_attention import dense_body
+from chronos_export.errors import MachineError
 from chronos_export.onnx_export import GENERAL
-from chronos_export.openvino_session import OpenVinoSession, has_openvino
+from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import SessionModel
-from chronos_export.plan import Limits
 from chronos_export.session import OrtSession, Session
 
+UPSTREAM = "upstream, batch in one call"
+UPSTREAM_BEST = "upstream at its best batch_size"
+DENSE_ONNX = "dense ONNX on onnxruntime at its best batch"
+OURS = "ours, onnxruntime"
+SIZES = (1, 5, 10, 20, 40, 100)
+
 Answer = Callable[[Workload], Tensor]
+"""A workload to its forecasts, float32 [rows, quantiles, steps]."""
 
 
 @dataclass(frozen=True)
@@ -36,98 +45,118 @@ class Peer:
 
     Attributes:
         name: As the table shows it.
-        answer: Forecast a workload, float32 [rows, quantiles, steps].
-        is_ours: Whether it is this project's.
+        open: Loads what answers; not timed. Peers that share it are the same model in calls of other sizes.
+        dtype: What its products are computed in.
         sizes: Row counts of a call to try, the best of which stands; () for the whole batch in one call.
+        session: Opens the session behind it, if it is one of our sessions.
     """
 
     name: str
-    answer: Answer
-    is_ours: bool = False
+    open: Callable[[], Answer]
+    dtype: str = "float32"
     sizes: tuple[int, ...] = ()
+    session: Callable[[], Session] | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        return self.name.startswith("ours")
 
 
-def peers_of(model: Chronos2Model, graphs: Path, compiled: bool) -> Iterator[Peer]:
-    """Everything that runs on a CPU, upstream first.
+def peers_of(subject: Subject, compiled: bool = False) -> Iterator[Peer]:
+    """Everything that might run on a CPU, upstream first; one that cannot says why when it is opened.
 
     Args:
-        model: Upstream's model, float32, in eval mode.
-        graphs: A folder with the exported graphs of the same weights.
+        subject: The weights.
         compiled: Whether to try torch.compile, which costs a minute.
     """
-    swept = (20, 40, 60, 100)
-    yield Peer("upstream, batch in one call", _forward(model))
-    yield Peer("upstream at its best batch_size", _forward(model), sizes=swept)
-    yield Peer("upstream, bf16 autocast", _autocast(model))
-    if compiled:
-        yield Peer("upstream, torch.compile", _forward(torch.compile(model, dynamic=True)))
-    yield Peer("a loop over groups (our reading of #442)", _forward(model), sizes=(1,))
-    yield Peer("dense ONNX on onnxruntime at its best batch", _dense_onnx(graphs), sizes=swept)
-    accelerated = accelerate(Chronos2Pipeline(copy.deepcopy(model))).model
-    yield Peer("ours, PyTorch (accelerate)", _forward(accelerated), is_ours=True)
-    yield Peer("ours, onnxruntime", _planned(model, OrtSession(graphs)), is_ours=True)
-    if has_openvino():
-        yield Peer("ours, openvino", _planned(model, OpenVinoSession(graphs)), is_ours=True)
+    model = subject.model
+    upstream, in_bfloat16 = _torch(lambda: model), _autocast(model, torch.bfloat16)
+    compiling = _torch(lambda: torch.compile(sharing_weights(model), dynamic=True))
+    yield Peer(UPSTREAM, upstream)
+    yield Peer(UPSTREAM_BEST, upstream, sizes=SIZES)
+    yield Peer("upstream, contiguous group mask", _torch(lambda: contiguous_mask(model)))
+    yield Peer("upstream, torch.compile", compiling if compiled else _missing("not asked: --compile"))
+    yield Peer("upstream, bfloat16 autocast", in_bfloat16, "bfloat16")
+    yield Peer("upstream, bfloat16 autocast at its best batch_size", in_bfloat16, "bfloat16", SIZES)
+    yield Peer("upstream, float16 autocast", _autocast(model, torch.float16), "float16")
+    yield Peer("a loop over groups (our reading of #442)", _torch(lambda: per_group(model)))
+    yield Peer("padded [groups, longest]", _torch(lambda: padded(model)))
+    yield Peer(DENSE_ONNX, lambda: _dense_onnx(subject), sizes=SIZES)
+    yield Peer("ours, PyTorch (accelerate)", _torch(lambda: _accelerated(model)))
+    yield _ours(OURS, subject, "float32", OrtSession)
+    yield _ours("ours, openvino", subject, "float32", OpenVinoSession)
+    yield Peer("ours, TensorRT", _missing("needs a GPU: python3 -m scripts.gpu_check"))
 
 
-def in_pieces(answer: Answer, work: Workload, size: int) -> Tensor:
-    """Answer `work` in calls of about `size` rows, whole groups each; rows must be sorted by group."""
-    _, counts = work.group_ids.unique_consecutive(return_counts=True)
-    pieces: list[int] = []
-    for count in counts.tolist():
-        if pieces and pieces[-1] + count <= size:
-            pieces[-1] += count
-        else:
-            pieces.append(count)
-    parts = zip(work.context.split(pieces), work.group_ids.split(pieces), strict=True)
-    return torch.cat([answer(Workload(work.name, x, ids, work.horizon)) for x, ids in parts])
+def _ours(name: str, subject: Subject, dtype: str, session: Callable[[Path], Session]) -> Peer:
+    """The graphs of a precision, in a session that opens their folder."""
+
+    def opened() -> Session:
+        return session(subject.graphs_in(dtype))
+
+    def ready() -> Answer:
+        return _forward(SessionModel(opened(), subject.model.config.chronos_config, subject.limits))
+
+    return Peer(name, ready, dtype, session=opened)
+
+
+def _torch(make: Callable[[], Any]) -> Callable[[], Answer]:
+    """A model in PyTorch, made once."""
+    return cache(lambda: _forward(make()))
+
+
+def _autocast(model: Chronos2Model, dtype: torch.dtype) -> Callable[[], Answer]:
+    plain = _forward(model)
+
+    def answer(work: Workload) -> Tensor:
+        with torch.autocast("cpu", dtype=dtype):
+            return plain(work).float()
+
+    return lambda: answer
+
+
+def _missing(reason: str) -> Callable[[], Answer]:
+    def refuse() -> Answer:
+        raise MachineError(reason)
+
+    return refuse
 
 
 def _forward(model: Any) -> Answer:
     @torch.no_grad()
     def answer(work: Workload) -> Tensor:
-        patches = -(-work.horizon // 16)
-        future = torch.full((work.rows, 16 * patches), torch.nan)
+        patch = model.chronos_config.output_patch_size
+        patches = -(-work.horizon // patch)
+        future = torch.full((work.rows, patch * patches), torch.nan)
         out: Tensor = model(
             context=work.context,
             group_ids=work.group_ids,
             future_covariates=future,
             num_output_patches=patches,
         ).quantile_preds
-        return out
+        return out[:, :, : work.horizon]
 
     return answer
 
 
-def _autocast(model: Chronos2Model) -> Answer:
-    plain = _forward(model)
-
-    def answer(work: Workload) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return plain(work).float()
-
-    return answer
+def _accelerated(model: Chronos2Model) -> Any:
+    return accelerate(Chronos2Pipeline(sharing_weights(model))).model
 
 
-def _planned(model: Chronos2Model, session: Session) -> Answer:
-    return _forward(SessionModel(session, model.config.chronos_config, Limits()))
-
-
-def _dense_onnx(graphs: Path) -> Answer:
+def _dense_onnx(subject: Subject) -> Answer:
     """What public exports do: the same graph with group attention over the whole batch under a mask."""
+    graphs = subject.graphs_in("float32")
     proto = onnx.load(graphs / GENERAL, load_external_data=False)
-    heads = next(a.i for node in proto.graph.node for a in node.attribute if a.name == "num_heads")
-    proto.functions[0].CopyFrom(dense_body(heads))
-    path = graphs / "dense.onnx"
-    onnx.save(proto, path)
+    proto.functions[0].CopyFrom(dense_body(subject.model.config.num_heads))
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graphs))
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def answer(work: Workload) -> Tensor:
         future = torch.full((work.rows, work.horizon), torch.nan)
         feed = {"context": work.context, "group_ids": work.group_ids, "future_covariates": future}
         (out,) = session.run(None, {name: value.numpy() for name, value in feed.items()})
-        return torch.from_numpy(out)
+        return torch.from_numpy(out)[:, :, : work.horizon]
 
     return answer

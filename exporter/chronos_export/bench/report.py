@@ -1,73 +1,147 @@
-"""A bench report as Markdown and as a plot."""
+"""A run of the bench as Markdown: the aims first, then what they were read from."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from chronos_export.bench.run import Report
+from chronos_export.bench.aims import LAYERS, ROWS, aims
+from chronos_export.bench.measure import Timing
+from chronos_export.bench.peers import OURS, UPSTREAM, UPSTREAM_BEST
+from chronos_export.bench.results import Results
+from chronos_export.bench.workloads import GROUPED, of_rows
+
+CURVE = (UPSTREAM, UPSTREAM_BEST, OURS)
 
 
-def as_markdown(report: Report) -> str:
-    """The tables, one a workload, and the environment they came from."""
-    lines = [f"- {name}: {value}" for name, value in report.environment.items()]
-    lines += [f"- matrix product peak: {report.peak / 1e9:.0f} GFLOP/s in float32", ""]
-    for workload in dict.fromkeys(timing.workload for timing in report.timings):
-        share = report.of_peak.get(workload)
-        lines += [f"## {workload}", ""]
-        if share is not None:
-            lines += [
-                f"ours on onnxruntime: {share:.0%} of the peak, counting only the work that is left",
-                "",
-            ]
-        lines += ["| peer | s | s/sample | rows/s | time over ours | min..max | error | note |"]
-        lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"]
-        for t in (t for t in report.timings if t.workload == workload):
-            if t.seconds is None or t.seconds_a_sample is None:
-                lines.append(f"| {t.peer} | - | - | - | - | - | - | {t.note} |")
-                continue
-            ratio = (
-                f"{t.ratio:.2f} | {t.spread[0]:.2f}..{t.spread[1]:.2f}" if t.ratio and t.spread else "- | -"
-            )
-            error = f"{t.error:.1e}" if t.error is not None else "-"
-            lines.append(
-                f"| {t.peer} | {t.seconds:.3f} | {t.seconds_a_sample:.4f} | {t.rows / t.seconds:.1f} "
-                f"| {ratio} | {error} | {t.note} |"
-            )
-        lines.append("")
-    lines += [
-        "## Seconds a row against rows, ours, two layers, groups of 20",
-        "",
-        "| rows | s/row | over 100 rows |",
+def as_markdown(results: Results) -> str:
+    """The tables, and the environment they came from."""
+    parts = [
+        _environment(results),
+        _aims(results),
+        _overview(results),
+        *(_workload(results, name) for name in workloads_of(results)),
+        _curve(results),
+        _scaling(results),
+        _host(results),
+        _starts(results),
     ]
-    lines += ["| ---: | ---: | ---: |"]
-    base = report.scaling.get(100)
-    for rows, seconds in report.scaling.items():
-        lines.append(
-            f"| {rows} | {seconds:.5f} | {seconds / base:.3f} |"
-            if base
-            else f"| {rows} | {seconds:.5f} | - |"
-        )
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def plot(report: Report, file: Path) -> None:
-    """Bars of every peer's time over ours, a group of bars a workload. Needs matplotlib."""
-    import matplotlib
+def workloads_of(results: Results) -> list[str]:
+    """The names of the workloads timed so far, in order."""
+    return list(dict.fromkeys(timing.workload for timing in results.timings))
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
 
-    names = list(dict.fromkeys(timing.workload for timing in report.timings))
-    figure, panels = plt.subplots(
-        len(names), 1, figsize=(9, 1.9 * len(names)), layout="constrained", squeeze=False
+def curve_of(results: Results, peer: str) -> dict[int, float]:
+    """Rows -> seconds a sample of one peer in groups of 20."""
+    found = [t for t in results.timings if t.peer == peer and t.workload == of_rows(GROUPED, t.rows)]
+    return {t.rows: t.seconds_a_sample for t in sorted(found, key=lambda t: t.rows) if t.seconds_a_sample}
+
+
+def _table(title: str, head: str, rows: Sequence[tuple[str, ...]], text: str = "") -> str:
+    """A section, or "" without rows; columns of numbers are aligned to the right."""
+    if not rows:
+        return ""
+    rule = " | ".join("---:" if all(map(_is_number, column)) else "---" for column in zip(*rows, strict=True))
+    lines = [f"## {title}", "", *([text, ""] if text else []), f"| {head} |", f"| {rule} |"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell[:1].isdigit()
+
+
+def _environment(results: Results) -> str:
+    lines = [f"- {name}: {value}" for name, value in results.environment.items()]
+    peaks = ", ".join(f"{name} {flops / 1e9:.0f}" for name, flops in results.peaks.items())
+    lines += [
+        f"- model: {results.subject}",
+        f"- matrix product in float32: {results.peak / 1e9:.0f} GFLOP/s ({peaks})",
+        f"- copy: {results.bandwidth / 1e9:.0f} GB/s, read and written",
+    ]
+    return "\n".join(lines)
+
+
+def _aims(results: Results) -> str:
+    rows = [(aim.name, aim.measured, _met(aim.met)) for aim in aims(results)]
+    text = (
+        f"Aims of speed are for {ROWS} rows and {LAYERS} layers; this is {results.rows} and {results.layers}."
     )
-    for axes, name in zip(panels[:, 0], names, strict=True):
-        found = [t for t in report.timings if t.workload == name and t.ratio]
-        colours = ["tab:blue" if t.peer.startswith("ours") else "0.6" for t in found]
-        axes.barh([t.peer for t in found], [t.ratio for t in found], color=colours)
-        axes.axvline(1, color="0.2", linewidth=0.8)
-        axes.invert_yaxis()
-        axes.set_title(f"{name}: time over ours on onnxruntime", fontsize="medium", loc="left")
-        axes.tick_params(labelsize="small")
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+    return _table("Aims", "aim | measured | met", rows, text)
+
+
+def _overview(results: Results) -> str:
+    names = workloads_of(results)
+    peers = dict.fromkeys(timing.peer for timing in results.timings)
+    cells = {(t.peer, t.workload): f"{t.ratio:.2f}" for t in results.timings if t.ratio}
+    rows = [(peer, *(cells.get((peer, name), "-") for name in names)) for peer in peers]
+    head = " | ".join(["peer", *names])
+    return _table("Time over ours on onnxruntime", head, [row for row in rows if set(row[1:]) != {"-"}])
+
+
+def _workload(results: Results, name: str) -> str:
+    head = "peer | s | s/sample | rows/s | time over ours | min..max | peak MB | of peak | error | note"
+    rows = [_row(timing) for timing in results.timings if timing.workload == name]
+    return _table(name, head, rows)
+
+
+def _row(t: Timing) -> tuple[str, ...]:
+    if t.seconds is None or t.seconds_a_sample is None:
+        return (t.peer, *["-"] * 8, t.note)
+    return (
+        t.peer,
+        f"{t.seconds:.3f}",
+        f"{t.seconds_a_sample:.4f}",
+        f"{t.rows / t.seconds:.1f}",
+        f"{t.ratio:.2f}" if t.ratio else "-",
+        f"{t.spread[0]:.2f}..{t.spread[1]:.2f}" if t.spread else "-",
+        f"{t.memory / 1e6:.0f}" if t.memory is not None else "-",
+        f"{t.of_peak:.0%}" if t.of_peak else "-",
+        f"{t.error:.1e}" if t.error is not None else "-",
+        t.note,
+    )
+
+
+def _curve(results: Results) -> str:
+    curves = {peer: curve_of(results, peer) for peer in CURVE}
+    counts = sorted({rows for curve in curves.values() for rows in curve})
+    rows = [
+        (str(count), *(f"{curves[peer][count]:.3f}" if count in curves[peer] else "-" for peer in CURVE))
+        for count in counts
+    ]
+    return _table("Seconds a sample against rows, groups of 20", " | ".join(["rows", *CURVE]), rows)
+
+
+def _scaling(results: Results) -> str:
+    found = results.scaling
+    if found is None:
+        return ""
+    rows = [
+        (str(count), f"{seconds:.5f}", _megabytes(found.memory[count]), _megabytes(found.batch_bytes[count]))
+        for count, seconds in found.seconds_a_row.items()
+    ]
+    head = "rows | s/row | peak MB | MB of the rows and their forecasts"
+    return _table("Ours as the batch grows, two layers, groups of 20", head, rows)
+
+
+def _host(results: Results) -> str:
+    rows = [(h.peer, h.call, f"{h.seconds:.3f}", f"{h.share:.1%}") for h in results.host]
+    return _table("Host side: time outside of the session", "peer | call | s | outside", rows)
+
+
+def _starts(results: Results) -> str:
+    rows = [
+        (s.model, s.what, f"{s.seconds:.1f}", ", ".join(f"{k} {v:.1f}" for k, v in s.steps.items()) or s.note)
+        for s in results.starts
+    ]
+    text = "A fresh process to its first forecast of 20 rows; files in the system's cache."
+    return _table("Cold start", "model | what | s | of which", rows, text)
+
+
+def _met(met: bool | None) -> str:
+    return {True: "yes", False: "no", None: "-"}[met]
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.0f}"

@@ -1,0 +1,64 @@
+"""Peak memory of a call, as Linux counts it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+_PROC = Path("/proc/self")
+
+
+class PeakMemory:
+    """The growth of this process's resident memory from a beginning to the highest point since.
+
+    Writing 5 to /proc/self/clear_refs makes the present the highest point so far, and VmHWM of
+    /proc/self/status is the highest since; what VmRSS was at the beginning is taken off. So what was loaded
+    before, weights above all, does not count. Nor does what a library kept of an earlier call: open a session
+    anew to see what it needs. Where Linux does not say, there is no peak.
+    """
+
+    def __init__(self) -> None:
+        gc.collect()
+        _give_back()
+        self._before = _status("VmRSS") if _reset_peak() else None
+
+    def bytes(self) -> int | None:
+        """The growth so far, or None where it cannot be told."""
+        highest = _status("VmHWM")
+        if self._before is None or highest is None:
+            return None
+        return max(0, highest - self._before)
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping, or None where Linux does not say."""
+    return _entry(Path("/proc/meminfo"), "MemAvailable")
+
+
+def _reset_peak() -> bool:
+    try:
+        (_PROC / "clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _give_back() -> None:
+    """Return what was freed to the system, or a call that reuses it would seem to need nothing."""
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _status(entry: str) -> int | None:
+    return _entry(_PROC / "status", entry)
+
+
+def _entry(file: Path, name: str) -> int | None:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
