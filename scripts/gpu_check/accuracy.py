@@ -1,42 +1,51 @@
-"""The accuracy contract on a device: every case, the accelerated pipeline against upstream."""
+"""The accuracy contract on a device: every case, ours in PyTorch against upstream on the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .compiling import use_kernel
+from .setting import Record, Setting
+from .timing import tf32
+
 SOURCE = "demo"
+EXACT, NARROW = ("float32", "tf32"), ("bfloat16", "float16")
 
 
-def check_accelerated(device: str, tf32: bool = False) -> dict[str, Any]:
-    """One record a case.
-
-    Args:
-        device: Where the accelerated pipeline computes; upstream, the reference, is on the CPU.
-        tf32: Whether products may use tf32; the allowance is then twice what upstream loses by it.
+def check_accelerated(setting: Setting) -> Iterator[Record]:
+    """One record a case and type: the accelerated pipeline; in narrow types the rewritten model.
 
     Raises:
         ImportError: chronos-forecasting or this package's needs are not installed.
     """
     from chronos_export import accelerate
     from chronos_export.checkpoint import load_checkpoint, load_reference
-    from chronos_export.exporting import cases_of
     from chronos_export.precision import precision_of
+    from chronos_export.proof import cases_of
+    from chronos_export.rewrite import rewrite, univariate
+    from chronos_export.session import TorchSession
     from chronos_export.validate import validate
 
+    if setting.device == "cuda":
+        use_kernel()
     checkpoint = load_checkpoint(SOURCE)
-    session = ModelSession(accelerate(checkpoint.pipeline).model.to(device))
-    cases, precision = cases_of(checkpoint.config), precision_of("tf32" if tf32 else "float32")
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    try:
-        verdict = validate(load_reference(checkpoint).model, {"accelerated": session}, cases, precision)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-    return {"records": as_records(verdict.results)}
+    reference, cases = load_reference(checkpoint).model, cases_of(checkpoint.config)
+    model = accelerate(load_reference(checkpoint)).model.to(setting.device)
+    for mode in EXACT if setting.device == "cuda" else EXACT[:1]:
+        with tf32(mode == "tf32"):
+            verdict = validate(reference, {"accelerated": ModelSession(model)}, cases, precision_of(mode))
+        yield from as_records(verdict.results, mode)
+    for mode in NARROW if setting.device == "cuda" else NARROW[:1]:
+        general = rewrite(load_reference(checkpoint).model)
+        modules = (m.to(setting.device, getattr(torch, mode)) for m in (univariate(general), general))
+        lone, general = modules
+        session = OnDevice(TorchSession(general, lone), setting.device)
+        verdict = validate(reference, {"rewritten": session}, cases, precision_of(mode))
+        yield from as_records(verdict.results, mode)
 
 
 class ModelSession:
@@ -65,13 +74,29 @@ class ModelSession:
         return self.run(context, torch.arange(len(context)), future_covariates)
 
 
-def as_records(results: Iterable[Any]) -> list[dict[str, Any]]:
+class OnDevice:
+    """A session whose inputs may be anywhere."""
+
+    def __init__(self, session: Any, device: str) -> None:
+        self.session, self.device = session, torch.device(device)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        """See `chronos_export.session.Session`."""
+        out: Tensor = self.session.run(*(x.to(self.device) for x in inputs))
+        return out
+
+    def run_univariate(self, *inputs: Tensor) -> Tensor:
+        """See `chronos_export.session.Session`."""
+        out: Tensor = self.session.run_univariate(*(x.to(self.device) for x in inputs))
+        return out
+
+
+def as_records(results: Iterable[Any], mode: str) -> Iterator[Record]:
     """Results of `chronos_export.validate` as this script's records."""
-    return [
-        {
-            "check": f"{result.runner}: {result.case}",
+    for result in results:
+        detail = result.problem or f"{result.worst_of_limit:.3f} of what is allowed"
+        yield {
+            "check": f"{result.runner}, {mode}: {result.case}",
             "good": not result.problem,
-            "detail": result.problem or f"{result.worst_of_limit:.3f} of what is allowed",
+            "detail": detail,
         }
-        for result in results
-    ]

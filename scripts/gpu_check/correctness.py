@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from .compiling import EMULATED, use_kernel
 from .problem import LAYOUTS, UNIT_ROUNDOFF, Run, answer, make_problem, share_of_bound
+from .setting import Record, Setting
 
 SEGMENTS: dict[str, list[int]] = {
     "singles": [1] * 70,
@@ -43,22 +45,42 @@ def shapes() -> Iterator[Shape]:
         yield Shape(f"head-dim-{head_dim}", [1, 20, 2, 18], head_dim, {"dead": 0.2})
 
 
-def check_values(run: Run, device: str, tokens: int = 3, heads: int = 3) -> list[dict[str, Any]]:
+def operator(setting: Setting) -> Run:
+    """The kernel that this run has compiled, on the GPU; without one its source under the host's emulator."""
+    from chronos_export.cuda_kernel import Kernel
+    from chronos_export.group_attention import Arguments
+
+    if setting.device == "cuda":
+        use_kernel()
+        return lambda problem: torch.ops.chronos.group_attention(*problem.arguments)
+    emulated = Kernel(setting.folder / EMULATED)
+    return lambda problem: emulated.run(Arguments(*problem.arguments), stream=0)
+
+
+def check_kernel(setting: Setting) -> Iterator[Record]:
+    """All that can be checked here."""
+    run, device = operator(setting), setting.device
+    if device == "cpu":
+        yield from check_values(run, device, tokens=1, heads=2)
+        yield from check_isolation(run, device)
+        return
+    for check in (check_values, check_isolation, check_launches, check_full_size, check_large_offsets):
+        yield from check(run, device)
+
+
+def check_values(run: Run, device: str, tokens: int = 3, heads: int = 3) -> Iterator[Record]:
     """One record a shape and dtype: the largest error as a share of its bound, computed from the inputs."""
-    records = []
     for dtype in UNIT_ROUNDOFF:
         for shape in shapes():
             problem = make_problem(
                 shape.segments, tokens, heads, shape.head_dim, dtype, device=device, **shape.options
             )
             share = share_of_bound(run(problem), answer(problem))
-            records.append(_record(shape.name, dtype, share <= 1, f"{share:.3f} of the bound"))
-    return records
+            yield _record(shape.name, dtype, share <= 1, f"{share:.3f} of the bound")
 
 
-def check_isolation(run: Run, device: str) -> list[dict[str, Any]]:
+def check_isolation(run: Run, device: str) -> Iterator[Record]:
     """A NaN or an infinity in one segment must not reach another."""
-    records = []
     for dtype in UNIT_ROUNDOFF:
         clean = make_problem([20] * 4, 2, 2, 64, dtype, device=device)
         right = answer(clean)
@@ -67,15 +89,13 @@ def check_isolation(run: Run, device: str) -> list[dict[str, Any]]:
         got = run(clean).double()
         got[20:40] = right.output[20:40]
         share = share_of_bound(got, right)
-        records.append(_record("isolation", dtype, share <= 1, f"{share:.3f} of the bound"))
-    return records
+        yield _record("isolation", dtype, share <= 1, f"{share:.3f} of the bound")
 
 
 def check_full_size(
     run: Run, device: str, rows: int = 2000, tokens: int = 97, heads: int = 12
-) -> list[dict[str, Any]]:
+) -> Iterator[Record]:
     """The shape that is timed, held against float64 at its first, a middle and its last token."""
-    records = []
     chosen = (0, tokens // 2, tokens - 1)
     for dtype in UNIT_ROUNDOFF:
         for length in (1, 20, 500):
@@ -87,17 +107,16 @@ def check_full_size(
                 share_of_bound(got[:, [i]], answer(problem.at_tokens([token])))
                 for i, token in enumerate(chosen)
             )
-            records.append(
-                _record(f"{rows} rows, segments of {length}", dtype, share <= 1, f"{share:.3f} of the bound")
-            )
-    return records
+            name = f"{rows} rows, segments of {length}"
+            yield _record(name, dtype, share <= 1, f"{share:.3f} of the bound")
 
 
-def check_large_offsets(run: Run, device: str) -> list[dict[str, Any]]:
+def check_large_offsets(run: Run, device: str) -> Iterator[Record]:
     """More than 2^31 numbers in a tensor: the last rows must be as right as the first."""
     rows, tokens, heads = 30_000, 97, 12
     if torch.cuda.get_device_properties(device).total_memory < _MEMORY_FOR_LARGE:
-        return [_record("over 2^31 numbers", torch.bfloat16, None, "needs 48 GB of memory")]
+        yield _record("over 2^31 numbers", torch.bfloat16, None, "needs 48 GB of memory")
+        return
     problem = make_problem([20] * (rows // 20), tokens, heads, 64, torch.bfloat16, device=device)
     got = run(problem)
     shares = []
@@ -111,36 +130,30 @@ def check_large_offsets(run: Run, device: str) -> list[dict[str, Any]]:
         ):
             target.copy_(source[part, -1:])
         shares.append(share_of_bound(got[part, -1:], answer(cut)))
-    return [_record("over 2^31 numbers", torch.bfloat16, max(shares) <= 1, f"{max(shares):.3f} of the bound")]
+    yield _record("over 2^31 numbers", torch.bfloat16, max(shares) <= 1, f"{max(shares):.3f} of the bound")
 
 
-def check_launches(run: Run, device: str) -> list[dict[str, Any]]:
+def check_launches(run: Run, device: str) -> Iterator[Record]:
     """Twice the same bits; the same bits from a CUDA graph and from another stream."""
-    records = []
     for dtype in UNIT_ROUNDOFF:
         problem = make_problem([1, 20, 33, 100, 7] * 3, 5, 4, 64, dtype, device=device, dead=0.2)
         expected = run(problem)
-        records.append(_record("same bits twice", dtype, torch.equal(run(problem), expected)))
+        yield _record("same bits twice", dtype, torch.equal(run(problem), expected))
 
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             elsewhere = run(problem)
         stream.synchronize()
-        records.append(_record("another stream", dtype, torch.equal(elsewhere, expected)))
+        yield _record("another stream", dtype, torch.equal(elsewhere, expected))
 
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             captured = run(problem)
         captured.fill_(float("nan"))
         graph.replay()
-        records.append(_record("CUDA graph", dtype, torch.equal(captured, expected)))
-    return records
+        yield _record("CUDA graph", dtype, torch.equal(captured, expected))
 
 
-CHECKS_ANYWHERE: tuple[Callable[[Run, str], list[dict[str, Any]]], ...] = (check_values, check_isolation)
-CHECKS_ON_GPU = (check_launches, check_full_size, check_large_offsets)
-
-
-def _record(name: str, dtype: torch.dtype, good: bool | None, detail: str = "") -> dict[str, Any]:
-    return {"check": name, "dtype": str(dtype).removeprefix("torch."), "good": good, "detail": detail}
+def _record(name: str, dtype: torch.dtype, good: bool | None, detail: str = "") -> Record:
+    return {"check": f"{name}, {str(dtype).removeprefix('torch.')}", "good": good, "detail": detail}

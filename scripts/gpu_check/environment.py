@@ -10,7 +10,16 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "triton", "onnx", "onnxruntime", "numpy", "chronos-forecasting")
+PACKAGES = (
+    "torch",
+    "triton",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "transformers",
+    "chronos-forecasting",
+    "tensorrt-cu13",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -1,33 +1,44 @@
-"""Results as a markdown page."""
+"""Results as a markdown page: the machine, the aims, then every section."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .layer import OURS
+from . import layer
+from .aims import aims
+from .setting import Record
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The page; sections that did not run are named with their reason."""
-    parts = ["# Group attention on a GPU", _environment(results["environment"])]
+    """The page; sections that did not come to their end are named with their reason."""
+    machine = [(k, v) for k, v in results["environment"].items() if v is not None]
+    parts = ["# What was measured on a GPU", _table(("what", "value"), machine)]
+    if not results["dry_run"]:
+        verdicts = {True: "yes", False: "no", None: "-"}
+        lines = [(aim.aim, aim.measured, verdicts[aim.met]) for aim in aims(results["sections"])]
+        parts += ["## Aims", _table(("aim", "measured", "met"), lines)]
     for name, section in results["sections"].items():
         parts.append(f"## {name}")
         if section.get("why"):
-            parts.append(f"Not run: {section['why']}")
-        elif "times" in section:
-            parts.append(_times(section))
-        else:
-            parts += [_checks(section["records"])] if "records" in section else []
-            parts += [_as_table(section["table"])] if section.get("table") else []
+            parts.append(f"Not all of it was run: {section['why']}")
+        parts += _section(section["records"])
     return "\n\n".join(parts) + "\n"
 
 
-def _environment(values: dict[str, Any]) -> str:
-    return _table(("what", "value"), [(k, v) for k, v in values.items() if v is not None])
+def _section(records: list[Record]) -> list[str]:
+    """How many checks passed and which did not, then the tables."""
+    checks = [r for r in records if "check" in r]
+    parts = [_checks(checks)] if checks else []
+    for title in dict.fromkeys(r["table"] for r in records if "table" in r):
+        rows = [r for r in records if r.get("table") == title]
+        parts.append(_layers(rows) if title == layer.TABLE else _records(rows))
+        missing = dict.fromkeys(f"- {_line(r)}" for r in rows if r.get("why"))
+        parts += ["\n".join(missing)] if missing else []
+    unmet = [f"- FAILED: {_line(r)}" for r in records if "table" in r and r.get("good") is False]
+    return parts + (["\n".join(unmet)] if unmet else [])
 
 
-def _checks(records: list[dict[str, Any]]) -> str:
-    """Every failure, and how many passed."""
+def _checks(records: list[Record]) -> str:
     bad = [r for r in records if r["good"] is False]
     unknown = [r for r in records if r["good"] is None]
     lines = [f"{sum(r['good'] is True for r in records)} of {len(records)} passed."]
@@ -35,36 +46,37 @@ def _checks(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _line(record: dict[str, Any]) -> str:
-    return " ".join(str(v) for k, v in record.items() if k != "good" and v)
+def _line(record: Record) -> str:
+    return " ".join(str(v) for k, v in record.items() if k not in ("good", "table", "ms") and v)
 
 
-def _times(section: dict[str, Any]) -> str:
-    """One row a type and length: ours, each peer, and ours over the best peer."""
-    records = section["times"]
-    names = list(dict.fromkeys(r["name"] for r in records))
+def _layers(records: list[Record]) -> str:
+    """One row a type and length: ours, each peer, and the best peer over ours."""
+    names = list(dict.fromkeys(r["contender"] for r in records))
     rows = []
-    for dtype, length in dict.fromkeys((r["dtype"], r["segment"]) for r in records):
-        ms = {r["name"]: r["ms"] for r in records if (r["dtype"], r["segment"]) == (dtype, length)}
-        ours = next(r for r in records if (r["dtype"], r["segment"], r["name"]) == (dtype, length, OURS))
-        peers = [v for k, v in ms.items() if k != OURS and v]
-        best = f"{min(peers) / ms[OURS]:.2f}x" if peers else "-"
-        cells = [f"{ms[n]:.3f}" if ms.get(n) else "-" for n in names]
-        rows.append((dtype, length, *cells, f"{100 * ours['bandwidth_share']:.0f} %", best))
-    header = ("type", "segment", *(f"{n}, ms" for n in names), "of copy bandwidth", "best peer / ours")
-    rates = ", ".join(f"{k} {v / 1e12:.0f} TFLOP/s" for k, v in section["matmul"].items())
-    missing = dict.fromkeys(
-        f"- {r['name']} ({r['dtype']}, {r['segment']}): {r['why']}" for r in records if r.get("why")
+    for kind, length in dict.fromkeys((r["type"], r["segment"]) for r in records):
+        found = {r["contender"]: r for r in records if (r["type"], r["segment"]) == (kind, length)}
+        ms = {name: r["ms"] for name, r in found.items() if r["ms"]}
+        ours = ms.get(layer.OURS)
+        peers = [value for name, value in ms.items() if name != layer.OURS]
+        best = f"{min(peers) / ours:.2f}x" if peers and ours else "-"
+        cells = [f"{ms[name]:.3f}" if name in ms else "-" for name in names]
+        share = found[layer.OURS]["of copy bandwidth"]
+        rows.append((kind, length, *cells, f"{share:.0%}", best))
+    return _table(
+        ("type", "segment", *(f"{n}, ms" for n in names), "of copy bandwidth", "best peer / ours"), rows
     )
-    measured = f"Copy {section['copy_bandwidth'] / 1e12:.2f} TB/s; matrix products {rates}."
-    return "\n\n".join([measured, _table(header, rows), "\n".join(missing)]).rstrip()
 
 
-def _as_table(records: list[dict[str, Any]]) -> str:
-    def cell(value: Any) -> Any:
-        return f"{value:.4g}" if isinstance(value, float) else value
+def _records(records: list[Record]) -> str:
+    names = [n for n in dict.fromkeys(key for r in records for key in r) if n not in ("table", "good", "why")]
+    return _table(tuple(names), [tuple(_cell(r.get(name)) for name in names) for r in records])
 
-    return _table(tuple(records[0]), [tuple(map(cell, record.values())) for record in records])
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _table(header: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> str:

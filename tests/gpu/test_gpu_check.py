@@ -1,4 +1,4 @@
-"""`scripts/gpu_check` where there is no GPU, and its peers against float64."""
+"""`scripts/gpu_check` where there is no GPU: its peers against float64, its page, its dry run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.gpu_check import peers, report  # noqa: E402
-from scripts.gpu_check.layer import OURS  # noqa: E402
+from scripts.gpu_check.layer import OURS, TABLE  # noqa: E402
 from scripts.gpu_check.problem import answer, make_problem  # noqa: E402
+from scripts.gpu_check.sections import SECTIONS  # noqa: E402
 
 COMMAND = [sys.executable, "-m", "scripts.gpu_check"]
 
@@ -34,28 +35,50 @@ def test_a_peer_without_a_key_mask_refuses_dead_tokens(name: str) -> None:
         peers.PEERS[name](problem)
 
 
+def page(section: str, *records: dict[str, object], **result: object) -> str:
+    sections = {section: {"records": list(records), **result}}
+    return report.markdown({"environment": {}, "dry_run": False, "sections": sections})
+
+
 def test_the_page_compares_with_the_best_peer() -> None:
-    common = {"dtype": "float32", "segment": 20}
-    section = {
-        "copy_bandwidth": 4e12,
-        "matmul": {"float32": 5e13},
-        "times": [
-            {**common, "name": OURS, "ms": 0.5, "bandwidth_share": 0.8},
-            {**common, "name": "slow", "ms": 3.0},
-            {**common, "name": "fast", "ms": 1.0},
-            {**common, "name": "absent", "ms": None, "why": "no such thing"},
-        ],
-    }
-    page = report.markdown({"environment": {}, "sections": {"layer": section}})
-    assert "| float32 | 20 | 0.500 | 3.000 | 1.000 | - | 80 % | 2.00x |" in page
-    assert "absent (float32, 20): no such thing" in page
+    common = {"table": TABLE, "type": "float32", "segment": 20}
+    shown = page(
+        "one layer",
+        {**common, "contender": OURS, "ms": 0.5, "of copy bandwidth": 0.8},
+        {**common, "contender": "slow", "ms": 3.0},
+        {**common, "contender": "fast", "ms": 1.0},
+        {**common, "contender": "absent", "ms": None, "why": "no such thing"},
+    )
+    assert "| float32 | 20 | 0.500 | 3.000 | 1.000 | - | 80% | 2.00x |" in shown
+    assert "float32 20 absent no such thing" in shown
 
 
 def test_the_page_names_every_failure() -> None:
-    records = [{"check": "a", "good": True}, {"check": "b", "good": False, "detail": "1.5 of the bound"}]
-    page = report.markdown({"environment": {}, "sections": {"correctness": {"records": records}}})
-    assert "1 of 2 passed." in page
-    assert "FAILED: b 1.5 of the bound" in page
+    shown = page(
+        "correctness",
+        {"check": "a", "good": True},
+        {"check": "b", "good": False, "detail": "1.5 of the bound"},
+        {"table": "whole model", "contender": "c", "ms": 1.0, "good": False},
+        why="stopped after 90 s",
+    )
+    assert "1 of 2 passed." in shown
+    assert "FAILED: b 1.5 of the bound" in shown
+    assert "FAILED: c" in shown
+    assert "Not all of it was run: stopped after 90 s" in shown
+
+
+def test_a_table_shows_every_column_that_any_record_has() -> None:
+    shown = page("a", {"table": "t", "rows": 20, "ms": 1.23456}, {"table": "t", "rows": 40, "MB": 7.0})
+    assert "| rows | ms | MB |" in shown
+    assert "| 20 | 1.235 | - |" in shown
+    assert "| 40 | - | 7 |" in shown
+
+
+def test_what_matters_most_fits_into_ten_minutes() -> None:
+    """Sections are cut short when time runs out, the last ones first."""
+    without_tensorrt = sum(s.limit_s for name, s in SECTIONS.items() if name in list(SECTIONS)[:5])
+    assert list(SECTIONS)[:5] == ["build", "correctness", "whole model", "one layer", "one group of 20"]
+    assert without_tensorrt <= 540
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -70,3 +93,4 @@ def test_the_dry_run_passes() -> None:
     done = subprocess.run([*COMMAND, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
+    assert "not run: it" not in done.stdout

@@ -1,0 +1,102 @@
+"""TensorRT at full size: times beside the other contenders', and what CUDA graphs are worth."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import small_batch, whole_model
+from .engines import build, options_here
+from .models import CONTENDERS, HORIZON, MODES, Batch, Forward, make_batch, make_upstream
+from .setting import GROUP, Record, Setting
+from .timing import latency_ms, matmul_rate
+
+
+def time_engines(setting: Setting) -> Iterator[Record]:
+    """Per type: the build, the times at every number of rows, and one group of 20 with and without graphs.
+
+    Raises:
+        ImportError: chronos-forecasting or this package's needs are not installed.
+    """
+    from chronos import Chronos2Pipeline
+
+    from chronos_export.checkpoint import load_checkpoint
+
+    options, obstacle = options_here(setting, context=setting.context, horizon=HORIZON)
+    if options is None:
+        yield {"check": "engines", "good": None, "detail": obstacle}
+        return
+    upstream = make_upstream(setting)
+    with tempfile.TemporaryDirectory() as folder:
+        Chronos2Pipeline(model=upstream).save_pretrained(Path(folder, "full"))
+        checkpoint = load_checkpoint(str(Path(folder, "full")))
+        right = CONTENDERS["upstream"](upstream.to(setting.device), "float32")(
+            make_batch(whole_model.REFERENCE_ROWS, setting)
+        )
+        for mode in MODES:
+            (work := Path(folder, mode)).mkdir()
+            info = build(checkpoint, work, (GROUP, *setting.rows), options, mode)
+            yield _build_record(info, mode)
+            yield from _time_engine(info, mode, setting, upstream.config, right)
+
+
+def _build_record(info: Any, mode: str) -> Record:
+    return {
+        "table": "engines",
+        "type": mode,
+        "target": info.target,
+        "build, s": info.build_seconds,
+        "plan, MB": info.bytes / 1e6,
+        "peak RSS, GB": info.peak_rss_bytes / 1e9,
+    }
+
+
+def _time_engine(
+    info: Any, mode: str, setting: Setting, config: Any, right: torch.Tensor
+) -> Iterator[Record]:
+    from chronos_export.compiled import plugin_library
+    from chronos_export.engine_load import load_engine
+    from chronos_export.manifest import hash_file
+    from chronos_export.tensorrt_session import TensorRtSession
+
+    loaded = load_engine(info, hash_file(info.path).sha256, plugin_library(), "")
+    graphs, plain = TensorRtSession(loaded, info), TensorRtSession(loaded, info, graphs=0)
+    yield _same_bits(graphs, plain, mode, setting)
+    batches = [make_batch(GROUP, setting, seed) for seed in range(2)]
+    on_host = [Batch(batch.context.cpu(), batch.group_ids.cpu()) for batch in batches]
+    for name, session, given in (
+        (f"ours, {info.target}, {small_batch.CAPTURED}", graphs, batches),
+        (f"ours, {info.target}, {small_batch.CAPTURED}, from the CPU", graphs, on_host),
+        (f"ours, {info.target}", plain, batches),
+    ):
+        ms = latency_ms(_forward(session), given)
+        yield {"table": small_batch.TABLE, "type": mode, "contender": name, "ms": ms}
+    rate = matmul_rate(mode, setting.device)
+    for rows in setting.rows:
+        batch = make_batch(rows, setting)
+        per_second = rate / whole_model.work(config, rows, setting)
+        name = f"ours, {info.target}"
+        record = whole_model.measure(name, mode, _forward(graphs), batch, right, per_second)
+        record.pop(whole_model.PEAK, None)  # PyTorch counts what an engine is given, not what it takes
+        yield record
+
+
+def _same_bits(graphs: Any, plain: Any, mode: str, setting: Setting) -> Record:
+    """Shapes that take turns, other rows every time, from the GPU and from the CPU."""
+    same = True
+    for seed in range(6):
+        for steps in (setting.context, setting.context // 2):
+            batch = make_batch(GROUP - seed, setting, seed)
+            batch = Batch(batch.context[:, -steps:], batch.group_ids)
+            if seed % 2:
+                batch = Batch(batch.context.cpu(), batch.group_ids.cpu())
+            same &= torch.equal(_forward(graphs)(batch), _forward(plain)(batch))
+    return {"check": f"engine in CUDA graphs: the same bits, {mode}", "good": same}
+
+
+def _forward(session: Any) -> Forward:
+    return lambda batch: session.run(batch.context, batch.group_ids, batch.future)
