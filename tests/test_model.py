@@ -14,8 +14,8 @@ from chronos_export import rewrite as rewriting
 from chronos_export.checkpoint import load_checkpoint, load_reference
 from chronos_export.errors import BuildError, UsageError
 from chronos_export.exact import in_float64
-from chronos_export.exporting import cases_of
 from chronos_export.model import arcsinh, sinh
+from chronos_export.proof import cases_of
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.segments import sort_rows
 from chronos_export.session import TorchSession

@@ -10,7 +10,7 @@ import torch
 from chronos.chronos2 import Chronos2Model
 
 from checkpoints import make_checkpoint
-from chronos_export import exporting
+from chronos_export import exporting, proof
 from chronos_export import validate as validation
 from chronos_export.cases import Case
 from chronos_export.checkpoint import Checkpoint, load_checkpoint, load_reference
@@ -53,12 +53,12 @@ def upstream_once() -> Iterator[None]:
 def prove(checkpoint: Checkpoint, reference: Chronos2Model, folder: Path) -> validation.Verdict:
     exporting.write_graphs(checkpoint, folder, precision_of("float32"))
     session = OrtSession(folder, threads=1)
-    return validation.validate(reference, {"onnxruntime": session}, exporting.cases_of(checkpoint.config))
+    return validation.validate(reference, {"onnxruntime": session}, proof.cases_of(checkpoint.config))
 
 
 @pytest.mark.usefixtures("upstream_once")
 def test_the_true_export_passes(checkpoint: Checkpoint, reference: Chronos2Model, tmp_path: Path) -> None:
-    exporting.refuse_failures(prove(checkpoint, reference, tmp_path))
+    proof.refuse_failures(prove(checkpoint, reference, tmp_path))
 
 
 @pytest.mark.usefixtures("upstream_once")
@@ -74,4 +74,4 @@ def test_a_mutant_is_refused(
     verdict = prove(checkpoint, reference, tmp_path)
     print(f"killed by {len(verdict.failures)}:", *(result.case for result in verdict.failures))
     with pytest.raises(AccuracyError):
-        exporting.refuse_failures(verdict)
+        proof.refuse_failures(verdict)

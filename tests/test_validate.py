@@ -25,8 +25,9 @@ from chronos_export.artifact import Artifact
 from chronos_export.cases import Case, all_cases
 from chronos_export.errors import AccuracyError
 from chronos_export.exact import in_float64
-from chronos_export.exporting import POLYGRAPHY, refuse_failures
+from chronos_export.exporting import POLYGRAPHY
 from chronos_export.progress import Event
+from chronos_export.proof import refuse_failures
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.session import TorchSession
 from chronos_export.validate import NOISE_FACTOR, Truth, Verdict, _judge, validate

@@ -51,7 +51,7 @@ Exit codes:
 @click.option("--revision", help="A commit, tag or branch of a hub id.")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "tf32", "float16", "bfloat16"]),
+    type=click.Choice(["float32", "tf32", "float16", "bfloat16", "int8"]),
     default="float32",
     show_default=True,
     help="What products are computed in.",
@@ -132,6 +132,7 @@ def cli(
     with console.libraries():
         with stage("start", console.report):
             from chronos_export.exporting import export
+            from chronos_export.precision import precision_of
             from chronos_export.targets import EngineOptions, choose
 
         engine = EngineOptions(
@@ -142,7 +143,7 @@ def cli(
             compute_capabilities=tuple(capabilities.split(",")) if capabilities else (),
             timing_cache=timing_cache,
         )
-        console.note(choose(engine)[1])
+        console.note(choose(engine, precision_of(dtype))[1])
         artifact = export(
             source,
             rows,
@@ -155,7 +156,7 @@ def cli(
             report=console.report,
         )
     proven = artifact.manifest.validation
-    for line in proven["engines"]:
+    for line in _proof_lines(proven):
         console.note(line)
     console.result(
         {
@@ -181,7 +182,7 @@ def validate(console: Console, artifact: Path) -> None:
             from chronos_export.exporting import validate_artifact
 
         summary = validate_artifact(artifact, report=console.report).summary()
-    for line in summary["engines"]:
+    for line in _proof_lines(summary):
         console.note(line)
     console.result(
         {"artifact": str(artifact), "validation": summary},
@@ -215,6 +216,15 @@ def inspect(console: Console, artifact: Path) -> None:
 
 for command in COMMANDS:
     cli.add_command(command)
+
+
+def _proof_lines(proven: dict[str, Any]) -> list[str]:
+    """How far each engine was proven, and what rounding costs each runtime."""
+    losses = [
+        f"{loss['runner']}: quantile loss on real series {loss['change']:+.2%}"
+        for loss in proven["quantile_loss"]
+    ]
+    return [*proven["engines"], *losses]
 
 
 def _engine_line(engine: dict[str, Any]) -> str:

@@ -16,18 +16,21 @@ from chronos_export.errors import UsageError
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import as_pipeline
 from chronos_export.plan import Limits
+from chronos_export.runtimes import OPENVINO, default_provider
 from chronos_export.session import PROVIDERS, OrtSession, Session
 from chronos_export.trt_libraries import MODULES, device_capability
 
+AUTO = "auto"
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
 
 
-def load(path: Path | str, provider: str = "cpu", threads: int = 0) -> Chronos2Pipeline:
+def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2Pipeline:
     """Open an artifact as a drop-in `Chronos2Pipeline`.
 
     Args:
         path: A folder that `chronos-export` published; every file is verified first.
-        provider: "cpu" or "cuda" for onnxruntime, "openvino", or "tensorrt" or "tensorrt-rtx" for an engine.
+        provider: "cpu" or "cuda" for onnxruntime, "openvino", or "tensorrt" or "tensorrt-rtx" for an engine;
+            "auto" is onnxruntime on the CPU, or OpenVINO for bfloat16.
         threads: Threads inside an operator of onnxruntime; 0 leaves it to onnxruntime.
 
     Returns:
@@ -46,13 +49,15 @@ def load(path: Path | str, provider: str = "cpu", threads: int = 0) -> Chronos2P
 def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[Session, Limits]:
     """The backend of an artifact and how large a call it takes; see `load`."""
     limits = Limits(**artifact.manifest.call_size)
+    if provider == AUTO:
+        provider = default_provider(artifact.manifest.dtype)
     if provider in PROVIDERS:
         return OrtSession(artifact.path, provider, threads), limits
-    if provider == "openvino":
+    if provider == OPENVINO:
         return OpenVinoSession(artifact.path), limits
     if provider not in MODULES:
         raise UsageError(
-            f"unknown provider {provider!r}", allowed=", ".join([*PROVIDERS, "openvino", *MODULES])
+            f"unknown provider {provider!r}", allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *MODULES])
         )
     entry = _engine_entry(artifact, provider)
     artifact.file(entry["path"])  # only what the manifest vouches for
@@ -66,7 +71,7 @@ def _engine_entry(artifact: Artifact, target: str) -> dict[str, Any]:
     if target not in entries:
         raise UsageError(
             f"{artifact.path} holds no {target} engine",
-            allowed=", ".join([*PROVIDERS, "openvino", *entries]),
+            allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *entries]),
             fix=rebuild_command(artifact, target),
         )
     return entries[target]

@@ -37,6 +37,7 @@ ALLOWED_OPERATORS = frozenset((
     "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 ))
 # fmt: on
+QUANTIZED_OPERATORS = frozenset(("MatMulInteger", "QuantizeLinear"))  # no GPU computes these
 
 
 def export_onnx(
@@ -65,7 +66,7 @@ def export_onnx(
         store = _WeightStore(file)
         for name, model in graphs.items():
             _state_origin(model, metadata)
-            _check(model, name, expected[name])
+            _check(model, name, expected[name], precision)
             for tensor in model.graph.initializer:
                 store.move_out(tensor)
             (folder / name).write_bytes(model.SerializeToString(deterministic=True))
@@ -79,14 +80,15 @@ def _state_origin(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
         model.metadata_props.add(key=key, value=json.dumps(metadata[key], sort_keys=True))
 
 
-def _check(model: onnx.ModelProto, name: str, attention_nodes: int) -> None:
+def _check(model: onnx.ModelProto, name: str, attention_nodes: int, precision: Precision) -> None:
+    allowed = ALLOWED_OPERATORS | QUANTIZED_OPERATORS if precision.is_quantized else ALLOWED_OPERATORS
     nodes = [node.op_type for node in model.graph.node]
     nodes_of_functions = [node.op_type for function in model.functions for node in function.node]
-    unknown = sorted({*nodes, *nodes_of_functions} - ALLOWED_OPERATORS)
+    unknown = sorted({*nodes, *nodes_of_functions} - allowed)
     if unknown:
         raise BuildError(
             f"{name} holds operators that not every runtime has: {', '.join(unknown)}",
-            allowed=", ".join(sorted(ALLOWED_OPERATORS)),
+            allowed=", ".join(sorted(allowed)),
         )
     if nodes.count(body.NAME) != attention_nodes:
         raise BuildError(

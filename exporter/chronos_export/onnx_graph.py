@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from chronos_export import group_attention_onnx as body
 from chronos_export import model as m
 from chronos_export.errors import UsageError
+from chronos_export.int8 import quantized_product
 from chronos_export.numerics import SCALE_OF_CONSTANT
 from chronos_export.onnx_builder import GraphBuilder
 from chronos_export.precision import PRECISIONS, Precision
@@ -204,32 +205,33 @@ def _block(
 
     with g.scope("time"):
         normed = _norm(g, "norm", block.time_norm, x)
-        query = _heads(g, s, _linear(g, "q", block.time.q, wanted(normed)))
-        key = _heads(g, s, _linear(g, "k", block.time.k, normed))
-        value = _heads(g, s, _linear(g, "v", block.time.v, normed))
+        query = _heads(g, s, _product(g, "q", block.time.q, wanted(normed)))
+        key = _heads(g, s, _product(g, "k", block.time.k, normed))
+        value = _heads(g, s, _product(g, "v", block.time.v, normed))
         cos, sin = rope
         cos_query, sin_query = [g.Slice(t, first, g.ints(END), g.ints(0)) if first else t for t in rope]
         query, key = _rotate(g, query, cos_query, sin_query), _rotate(g, key, cos, sin)
         scores = g.Add(g.wide(g.MatMul(query, g.Transpose(key, perm=[0, 1, 3, 2]))), bias)
         mixed = g.Transpose(g.MatMul(g.narrow(g.Softmax(scores, axis=-1)), value), perm=[0, 2, 1, 3])
         mixed = g.Reshape(mixed, g.ints(0, 0, s.num_heads * s.head_dim))
-        x = g.Add(wanted(x), g.wide(_linear(g, "o", block.time.o, mixed)))
+        x = g.Add(wanted(x), g.wide(_product(g, "o", block.time.o, mixed)))
     with g.scope("group"):
         update = _group(g, block, s, _norm(g, "norm", block.group_norm, x), wanted(alive), segments)
         x = g.Add(x, g.wide(update))
     with g.scope("feed_forward"):
-        hidden = _linear(g, "wi", block.feed_forward.wi, _norm(g, "norm", block.forward_norm, x))
+        hidden = _product(g, "wi", block.feed_forward.wi, _norm(g, "norm", block.forward_norm, x))
         hidden = _activate(g, s, hidden)
-        return str(g.Add(x, g.wide(_linear(g, "wo", block.feed_forward.wo, hidden))))
+        relu = s.activation == "relu"
+        return str(g.Add(x, g.wide(_product(g, "wo", block.feed_forward.wo, hidden, non_negative=relu))))
 
 
 def _group(
     g: GraphBuilder, block: m.Block, s: m.Sizes, x: str, alive: str, segments: _Segments | None
 ) -> str:
     if isinstance(block.group, m.SingleRow):
-        return _linear(g, "vo", block.group.vo, x)
+        return _product(g, "vo", block.group.vo, x)
     assert segments is not None
-    query, key, value = (_linear(g, name, getattr(block.group, name), x) for name in "qkv")
+    query, key, value = (_product(g, name, getattr(block.group, name), x) for name in "qkv")
     mixed = g.node(
         body.NAME,
         *(query, key, value, segments.begin, segments.end, alive),
@@ -238,7 +240,7 @@ def _group(
         plugin_namespace=body.DOMAIN,
         plugin_version=str(body.VERSION),
     )
-    return _linear(g, "o", block.group.o, mixed)
+    return _product(g, "o", block.group.o, mixed)
 
 
 def _rope(g: GraphBuilder, s: m.Sizes, x: str) -> tuple[str, str]:
@@ -271,6 +273,14 @@ def _norm(g: GraphBuilder, name: str, norm: m.RMSNorm, x: str) -> str:
     normed = g.Div(x, g.Sqrt(g.Add(mean, g.number(norm.eps))))
     normed = g.Mul(normed, g.weight(f"{g.scope_name}{name}.weight", _values(norm.weight)))
     return g.narrow(normed)
+
+
+def _product(g: GraphBuilder, name: str, linear: nn.Module, x: str, non_negative: bool = False) -> str:
+    """A block's product with a weight; see `int8` for its quantized form."""
+    if not g.precision.is_quantized:
+        return _linear(g, name, linear, x)
+    assert isinstance(linear, nn.Linear) and linear.bias is None
+    return quantized_product(g, f"{g.scope_name}{name}.weight", x, _values(linear.weight).T, non_negative)
 
 
 def _linear(g: GraphBuilder, name: str, linear: nn.Module, x: str) -> str:

@@ -3,7 +3,8 @@
 Narrow: the products (their weights, their inputs, their outputs) and group attention's query, key and value,
 because that is where the time goes. float32 always: instance norm, arcsinh and sinh, because a covariate flag
 is 1e5 before arcsinh; the residual stream, because sums over all layers outgrow float16; the statistics of
-the norms; the softmax; the scaling of the output.
+the norms; the softmax; the scaling of the output. int8 rounds the operands of the blocks' products only: the
+embedding reads the series and the head writes the forecast, and both are a small part of the time.
 """
 
 from __future__ import annotations
@@ -28,12 +29,19 @@ class Precision:
         onnx_type: Element type in the graph.
         numpy_type: Element type of the weights.
         torch_type: The type that upstream is run in to see what the narrowing costs it.
+        is_quantized: Whether the blocks' products are of 8-bit integers; all else is `onnx_type`.
     """
 
     name: str
     onnx_type: int
     numpy_type: Any
     torch_type: torch.dtype
+    is_quantized: bool = False
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a graph on a CPU is held to float32."""
+        return not (self.is_narrow or self.is_quantized)
 
     @property
     def is_narrow(self) -> bool:
@@ -47,6 +55,7 @@ PRECISIONS = {
         Precision("tf32", TensorProto.FLOAT, np.float32, torch.float32),
         Precision("float16", TensorProto.FLOAT16, np.float16, torch.float16),
         Precision("bfloat16", TensorProto.BFLOAT16, ml_dtypes.bfloat16, torch.bfloat16),
+        Precision("int8", TensorProto.FLOAT, np.float32, torch.float32, is_quantized=True),
     )
 }
 

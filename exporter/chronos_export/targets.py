@@ -11,11 +11,13 @@ from chronos_export.engine import RTX_COMPUTE_CAPABILITIES, build_engine, check_
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
 from chronos_export.onnx_export import GENERAL
+from chronos_export.precision import PRECISIONS, Precision
 from chronos_export.progress import Report
 from chronos_export.trt_libraries import MODULES, device_capability, is_installed
 
 TARGETS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
 ENGINES = "engines"
+FLOAT32 = PRECISIONS["float32"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class EngineOptions:
     timing_cache: Path | None = None
 
 
-def choose(options: EngineOptions) -> tuple[str | None, str]:
+def choose(options: EngineOptions, precision: Precision = FLOAT32) -> tuple[str | None, str]:
     """The engine target to build, or None, and one line saying why.
 
     `auto` builds for the GPU of this machine with whichever TensorRT can. A target that is asked for by name
@@ -56,6 +58,8 @@ def choose(options: EngineOptions) -> tuple[str | None, str]:
         return None, "no engine: onnxruntime was asked for"
     if target != "auto":
         return target, f"{target} was asked for"
+    if precision.is_quantized:
+        return None, f"no engine: {precision.name} is for CPUs"
     capability = device_capability()
     if capability is None:
         return None, "no engine: this machine has no GPU (--target tensorrt-rtx builds ahead of time)"
@@ -79,20 +83,26 @@ def _obstacle(target: str, capability: str, options: EngineOptions) -> str:
     return ""
 
 
-def require(options: EngineOptions) -> None:
+def require(options: EngineOptions, precision: Precision) -> None:
     """Refuse at once an engine that cannot be built here.
 
     Raises:
-        UsageError: No such target or attention, or compute capabilities for TensorRT.
+        UsageError: No such target or attention, compute capabilities for TensorRT, or int8.
         MachineError: A package, the plugin library or a GPU is missing.
     """
-    target, _ = choose(options)
+    target, _ = choose(options, precision)
+    if target is not None and precision.is_quantized:
+        raise UsageError(
+            f"{target} cannot build {precision.name} engines",
+            allowed="float32, tf32, float16, bfloat16",
+            fix=f"chronos-export --dtype {precision.name} --target onnxruntime ...",
+        )
     if target is not None:
         check_machine(target, options.attention, plugin_library(), options.compute_capabilities)
 
 
 def build_engines(
-    folder: Path, batch: Sequence[int], options: EngineOptions, tf32: bool, report: Report
+    folder: Path, batch: Sequence[int], options: EngineOptions, precision: Precision, report: Report
 ) -> list[EngineInfo]:
     """Build what `options` ask for from the graph in `folder`.
 
@@ -100,10 +110,10 @@ def build_engines(
         folder: Where `model.onnx` is; the plan goes to `engines/` in it.
         batch: Row counts, one profile each.
         options: What to build for.
-        tf32: Whether float32 products may use tf32.
+        precision: What the graph computes in; "tf32" lets float32 products use tf32.
         report: Told of progress.
     """
-    target, _ = choose(options)
+    target, _ = choose(options, precision)
     if target is None:
         return []
     capabilities = options.compute_capabilities
@@ -121,7 +131,7 @@ def build_engines(
             compute_capabilities=capabilities,
             attention=options.attention,
             plugin=plugin_library(),
-            tf32=tf32,
+            tf32=precision.name == "tf32",
             timing_cache=options.timing_cache,
             report=report,
         )

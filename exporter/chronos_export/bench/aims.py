@@ -122,7 +122,7 @@ def _host(results: Results) -> Aim:
 
 
 def _cold(results: Results) -> list[Aim]:
-    """The issue sets no number here: upstream's process is the measure."""
+    """No number is set here: upstream's process is the measure."""
     found = []
     for model in dict.fromkeys(start.model for start in results.starts) or ["the model"]:
         name = f"cold start to the first forecast before upstream's, {model}"

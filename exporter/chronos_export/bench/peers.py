@@ -85,6 +85,8 @@ def peers_of(subject: Subject, compiled: bool = False) -> Iterator[Peer]:
     yield Peer("ours, PyTorch (accelerate)", _torch(lambda: _accelerated(model)))
     yield _ours(OURS, subject, "float32", OrtSession)
     yield _ours("ours, openvino", subject, "float32", OpenVinoSession)
+    yield _ours("ours, bfloat16", subject, "bfloat16", OpenVinoSession)
+    yield _ours("ours, int8", subject, "int8", OrtSession)
     yield Peer("ours, TensorRT", _missing("needs a GPU: python3 -m scripts.gpu_check"))
 
 
