@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from chronos_export.checkpoint import Checkpoint, load_checkpoint
 from chronos_export.errors import BuildError, UsageError
+from chronos_export.padding import pad_rows
 from chronos_export.pipeline import as_pipeline
 from chronos_export.plan import Limits
 from chronos_export.tensorrt_session import TensorRtSession
@@ -101,3 +104,25 @@ def test_a_pipeline_over_profiles(session: TensorRtSession, engine: StandIn, che
     for mine, theirs in zip(found, wanted, strict=True):
         assert mine.shape == theirs.shape
         assert float((mine - theirs).abs().max() / theirs.abs().max()) < 1e-3
+
+
+def test_what_is_on_the_cpu_is_staged_in_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once each, also where nothing is added; a stand-in, since there is none without a GPU."""
+    empty, pinned = torch.empty, []
+
+    def recorded(*shape: Any, pin_memory: bool = False, **options: Any) -> Tensor:
+        pinned.append(pin_memory)
+        return empty(*shape, **options)
+
+    def copied(tensor: Tensor) -> Tensor:
+        pinned.append(True)
+        return tensor.clone()
+
+    monkeypatch.setattr(torch, "empty", recorded)
+    monkeypatch.setattr(Tensor, "pin_memory", copied)
+    given = inputs(8)
+    staged = pad_rows(*given, 8, 48, pinned=True)
+    assert pinned == [True] * 3
+    for before, after in zip(given, staged, strict=True):
+        torch.testing.assert_close(after, before, rtol=0, atol=0, equal_nan=True)
+        assert before is not after
