@@ -20,7 +20,6 @@ DEMO = Path(__file__).parents[2] / "exporter" / "chronos_export" / "demo"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=DEMO, help="the checkpoint's folder")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--evaluate", action="store_true", help="only score the checkpoint in --output")
     arguments = parser.parse_args()
 
@@ -28,7 +27,7 @@ def main() -> None:
     if arguments.evaluate:
         table = score_all(Chronos2Pipeline.from_pretrained(arguments.output))
     else:
-        table = make(Recipe(steps=arguments.steps), arguments.output)
+        table = make(Recipe(), arguments.output)
     print(as_markdown(table))
     print(json.dumps(table))
 
@@ -36,8 +35,8 @@ def main() -> None:
 def make(recipe: Recipe, output: Path) -> Table:
     """Train, score and write the checkpoint's folder; returns the scores."""
     print(json.dumps(asdict(recipe)), flush=True)
-    pipeline = train(recipe)
-    pipeline.save_pretrained(output)
+    train(recipe).save_pretrained(output)
+    pipeline = Chronos2Pipeline.from_pretrained(output)  # the one just trained still computes in bfloat16
     table = score_all(pipeline)
     (output / "README.md").write_text(card(recipe, pipeline.model.num_parameters(), table))
     return table

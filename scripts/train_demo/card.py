@@ -20,16 +20,17 @@ pipeline_tag: time-series-forecasting
 A small Chronos-2 ({parameters:,} parameters, {layers} layers, float32) to try and test `chronos-export`
 without a download. For forecasts that matter use `amazon/chronos-2`. Licence: Apache-2.0.
 
-It is upstream's model and upstream's loss, trained on synthetic series only: seasons, stochastic cycles,
-autoregressions, walks and trends, alone (half of the rows), driven by two covariates, or sharing two
-factors. Contexts of {shortest} to {longest} steps, horizons of {patch} to {horizon}. The pipeline looks
-at the last {longest} steps of a series.
+It is trained with upstream's own `fit`, in stages of growing context, on synthetic series only: seasons,
+stochastic cycles, autoregressions, walks and trends, alone (half of the rows), driven by two covariates, or
+sharing two factors. Contexts of {shortest} to {longest} steps, horizons of {patch} to {horizon}. A callback
+of `fit` updates the matrices inside the layers with Muon. The pipeline looks at the last {longest} steps of a
+series.
 
     python -m scripts.train_demo               # trains it, and writes this folder
     python -m scripts.train_demo --evaluate    # scores it, and prints the table below
 
 One thread and one seed: the same machine gives the same weights. Matrix products are in bfloat16 in training,
-so another kind of processor gives slightly different ones. Recipe:
+so another kind of processor gives slightly different ones. Recipe, lengths in patches of {patch}:
 
     {recipe}
 
@@ -57,7 +58,7 @@ def card(recipe: Recipe, parameters: int, table: Table) -> str:
         patch=PATCH,
         shortest=SHORTEST * PATCH,
         longest=recipe.longest * PATCH,
-        horizon=recipe.outputs * PATCH,
+        horizon=max(stage.outputs for stage in recipe.stages) * PATCH,
         recipe=json.dumps(asdict(recipe)),
         windows=WINDOWS,
         table=as_markdown(table),

@@ -10,13 +10,11 @@ from chronos import Chronos2Pipeline
 from numpy.typing import NDArray
 
 from chronos_export import demo_data
+from chronos_export.quantile_loss import LEVELS, WINDOWS, weighted_quantile_loss
 
 Array = NDArray[np.float64]
 Forecaster = Callable[[Array, int], Array]
 Table = dict[str, dict[str, dict[str, float]]]
-
-LEVELS = [round(0.1 * step, 1) for step in range(1, 10)]
-WINDOWS = 5
 
 
 def of_pipeline(pipeline: Chronos2Pipeline) -> Forecaster:
@@ -24,7 +22,7 @@ def of_pipeline(pipeline: Chronos2Pipeline) -> Forecaster:
 
     def forecast(history: Array, horizon: int) -> Array:
         quantiles, _ = pipeline.predict_quantiles(
-            [{"target": history}], prediction_length=horizon, quantile_levels=LEVELS
+            [{"target": history}], prediction_length=horizon, quantile_levels=list(LEVELS)
         )
         return np.asarray(quantiles[0], dtype=np.float64)
 
@@ -60,10 +58,7 @@ def scores(quantiles: Array, actual: Array, history: Array, period: int) -> tupl
     error = np.nanmean(np.abs(actual - quantiles[..., LEVELS.index(0.5)]), axis=1)
     known = np.stack([filled(row) for row in history])
     unit = np.mean(np.abs(known[:, period:] - known[:, :-period]), axis=1)
-    miss = actual[..., None] - quantiles
-    loss = 2 * np.maximum(np.array(LEVELS) * miss, (np.array(LEVELS) - 1) * miss).mean(axis=2)
-    size = np.nanmean(np.abs(actual), axis=1)
-    return float(np.mean(error / unit)), float(np.mean(np.nanmean(loss, axis=1) / size))
+    return float(np.mean(error / unit)), weighted_quantile_loss(quantiles, actual)
 
 
 def score_data(data: demo_data.RealData, forecaster: Forecaster) -> tuple[float, float]:

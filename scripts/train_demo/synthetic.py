@@ -1,15 +1,17 @@
-"""Synthetic training batches: series, and groups of series that need every part of the model.
+"""Synthetic training tasks: series, and groups of series that need every part of the model.
 
-Series are drawn once, many at a time, into a pool; batches cut windows out of them and join rows to groups.
+Series are drawn once, many at a time, into a pool; tasks cut windows out of them and join rows to groups.
 All curves are [rows, time].
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from chronos.chronos2.preprocess import PreparedInput
 from numpy.typing import NDArray
 
 Curves = NDArray[np.float32]
@@ -17,17 +19,7 @@ Rng = np.random.Generator
 
 PERIODS = (*range(3, 31), 4, 7, 7, 12, 12, 12, 24, 24, 36, 48, 52, 52, 60)
 CHUNK = 2048
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What the model is trained on: the names are those of its `forward`."""
-
-    context: torch.Tensor
-    group_ids: torch.Tensor
-    future_covariates: torch.Tensor
-    future_target: torch.Tensor
-    num_output_patches: int
+KINDS = (0.75, 0.15, 0.10)  # of tasks: alone, driven, related
 
 
 def standard(curves: Curves) -> Curves:
@@ -128,63 +120,80 @@ def drivers(rng: Rng, rows: int, length: int) -> Curves:
 
 
 class Pool:
-    """Curves drawn once, from which batches are cut."""
+    """Curves drawn once, from which tasks are cut."""
 
     def __init__(self, seed: int, rows: int, length: int) -> None:
-        self.rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         chunks = [min(CHUNK, rows - begin) for begin in range(0, rows, CHUNK)]
         few = chunks[: len(chunks) // 4 + 1]
-        self.series = np.concatenate([series(self.rng, size, length) for size in chunks])
-        self.drivers = np.concatenate([drivers(self.rng, size, length) for size in few])
+        self.series = np.concatenate([series(rng, size, length) for size in chunks])
+        self.drivers = np.concatenate([drivers(rng, size, length) for size in few])
 
-    def cut(self, curves: Curves, rows: int, length: int) -> Curves:
+
+class Tasks(Sequence[PreparedInput]):
+    """Training tasks in the form of upstream's `fit`, drawn when asked for: task `i` is always the same.
+
+    Half of the tasks' rows are series alone, three in ten are driven by covariates, the rest are related.
+
+    Args:
+        pool: What the curves are cut from.
+        seed: Another seed gives other tasks.
+        count: How many there are.
+        longest: Steps of the longest task; lengths are log-uniform.
+        shortest: Steps of the shortest.
+        horizon: Steps to forecast.
+    """
+
+    def __init__(self, pool: Pool, seed: int, count: int, shortest: int, longest: int, horizon: int) -> None:
+        self.pool, self.seed, self.count = pool, seed, count
+        self.shortest, self.longest, self.horizon = shortest, longest, horizon
+        self.drawn = functools.lru_cache(maxsize=4096)(self.draw)  # upstream asks for each task three times
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> PreparedInput:
+        return self.drawn(int(index))
+
+    def draw(self, index: int) -> PreparedInput:
+        """Task `index`: rows as [targets, covariates], all of one length."""
+        rng = np.random.default_rng((self.seed, index))
+        length = int(column(rng, 1, self.shortest, self.longest)[0, 0])
+        kind = rng.choice(3, p=KINDS)
+        if kind == 0:
+            curves, targets, known = self.cut(rng, self.pool.series, 1, length), 1, 0
+        elif kind == 1:
+            curves, targets, known = self.driven(rng, length), 1, 2 * int(rng.random() < 0.85)
+        else:
+            curves, targets, known = self.related(rng, length), 3, 0
+        rows = len(curves)
+        gaps = chance(rng, rows, 0.1) & (rng.random(curves.shape) < column(rng, rows, 0.01, 0.3))
+        late = rng.integers(0, np.where(chance(rng, rows, 0.2), length // 2, 1))
+        curves[gaps | (np.arange(length) < late)] = np.nan
+        return {
+            "context": torch.from_numpy(curves),
+            "future_covariates": torch.full((rows, self.horizon), torch.nan),
+            "n_targets": targets,
+            "n_covariates": rows - targets,
+            "n_future_covariates": known,
+        }
+
+    def cut(self, rng: Rng, curves: Curves, rows: int, length: int) -> Curves:
         """Windows of random curves, half of them upside down: [rows, length]."""
-        row = self.rng.integers(0, curves.shape[0], rows)
-        start = self.rng.integers(0, curves.shape[1] - length + 1, (rows, 1))
-        sign = self.rng.choice(np.array([-1, 1], np.float32), (rows, 1))
+        row = rng.integers(0, curves.shape[0], rows)
+        start = rng.integers(0, curves.shape[1] - length + 1, (rows, 1))
+        sign = rng.choice(np.array([-1, 1], np.float32), (rows, 1))
         return sign * curves[row[:, None], start + np.arange(length)]
 
-    def driven(self, groups: int, length: int) -> Curves:
-        """Targets that are sums of two covariates and something of their own: [groups, 3, length]."""
-        own = self.cut(self.series, groups, length) * column(self.rng, groups, 0.02, 0.5)
-        known = self.cut(self.drivers, 2 * groups, length).reshape(groups, 2, length)
-        weights = normal(self.rng, groups, 2, 1) * np.where(self.rng.random((groups, 2, 1)) < 0.7, 1, 0)
-        target = (weights * known).sum(axis=1, keepdims=True) + own[:, None]
-        return np.concatenate([target, known], axis=1).astype(np.float32)
+    def driven(self, rng: Rng, length: int) -> Curves:
+        """A target that is a sum of two covariates and something of its own, and the covariates."""
+        own = self.cut(rng, self.pool.series, 1, length) * column(rng, 1, 0.02, 0.5)
+        known = self.cut(rng, self.pool.drivers, 2, length)
+        weights = normal(rng, 1, 2) * np.where(rng.random((1, 2)) < 0.7, 1, 0)
+        return np.concatenate([weights @ known + own, known]).astype(np.float32)
 
-    def related(self, groups: int, length: int) -> Curves:
-        """Series that share two factors: [groups, 3, length]."""
-        factors = self.cut(self.series, 2 * groups, length).reshape(groups, 2, length)
-        own = self.cut(self.series, 3 * groups, length).reshape(groups, 3, length)
-        loadings = normal(self.rng, groups, 3, 2)
-        return loadings @ factors + own * column(self.rng, groups, 0.02, 1)[..., None]
-
-    def batch(self, rows: int, context: int, horizon: int, patch: int) -> Batch:
-        """About `rows` rows: half alone, three in ten driven by covariates, the rest related.
-
-        Args:
-            rows: Rows, rounded down to whole groups.
-            context: Steps of the past.
-            horizon: Steps to forecast, whole patches.
-            patch: Steps in a patch.
-        """
-        length, driven, related = context + horizon, rows // 10, rows // 15
-        alone = rows - 3 * (driven + related)
-        curves = np.concatenate(
-            [
-                self.cut(self.series, alone, length),
-                self.driven(driven, length).reshape(-1, length),
-                self.related(related, length).reshape(-1, length),
-            ]
-        )
-        ids = np.concatenate([np.arange(alone), alone + np.arange(3 * (driven + related)) // 3])
-        past, future = curves[:, :context].copy(), curves[:, context:].copy()
-        gaps = chance(self.rng, rows, 0.1) & (self.rng.random(past.shape) < column(self.rng, rows, 0.01, 0.3))
-        begin = self.rng.integers(0, np.where(chance(self.rng, rows, 0.2), context // 2, patch))
-        past[gaps | (np.arange(context) < begin)] = np.nan
-        known = np.full_like(future, np.nan)
-        covariate = (np.arange(3 * driven) % 3 > 0).nonzero()[0] + alone
-        told = covariate[np.repeat(self.rng.random(driven) < 0.85, 2)]
-        known[told] = future[told]
-        future[covariate] = np.nan
-        return Batch(*map(torch.from_numpy, (past, ids, known, future)), num_output_patches=horizon // patch)
+    def related(self, rng: Rng, length: int) -> Curves:
+        """Three series that share two factors."""
+        factors = self.cut(rng, self.pool.series, 2, length)
+        own = self.cut(rng, self.pool.series, 3, length)
+        return np.asarray(normal(rng, 3, 2) @ factors + own * column(rng, 1, 0.02, 1), np.float32)

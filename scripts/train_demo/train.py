@@ -1,48 +1,70 @@
-"""Train the demo checkpoint: upstream's model and loss, and batches drawn as we go."""
+"""Train the demo checkpoint with upstream's own `fit`, in stages of growing context."""
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import dataclass
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.trainer_callback import TrainerCallback
 
-from .synthetic import Batch, Pool
+from .synthetic import Pool, Tasks
 
 PATCH = 16
 QUANTILES = [0.01, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99]
 SHORTEST = 3  # patches of context
-LOG_STEPS = 100
+TASKS = 10_000_000
+WARMUP = 50
+MAX_NORM = 20.0  # upstream's loss is a sum over the quantiles
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of `fit`.
+
+    Attributes:
+        context: Patches of the longest context.
+        outputs: Patches to forecast.
+        rows: Rows a batch.
+        steps: Batches.
+        schedule: As transformers names it.
+    """
+
+    context: int
+    outputs: int
+    rows: int
+    steps: int
+    schedule: str = "constant_with_warmup"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything the checkpoint depends on, besides the versions of torch and upstream.
+    """Everything the checkpoint depends on, besides the versions of torch, transformers and upstream.
 
     Attributes:
-        tokens: Tokens a batch; its rows follow from the window drawn.
         series: Size of the pool of synthetic series.
         longest: Patches of the longest context.
-        outputs: Patches of the longest horizon.
+        stages: Calls of `fit`, in their order.
         matrix_rate: Peak learning rate of the matrices inside the layers (Muon).
         other_rate: Peak learning rate of all other weights (AdamW).
     """
 
     seed: int = 2026
-    steps: int = 4000
-    tokens: int = 2048
     series: int = 16_000
     longest: int = 32
-    outputs: int = 4
+    stages: tuple[Stage, ...] = (
+        Stage(context=6, outputs=1, rows=256, steps=800),
+        Stage(context=16, outputs=2, rows=128, steps=900),
+        Stage(context=32, outputs=4, rows=64, steps=2600, schedule="linear"),
+    )
     matrix_rate: float = 3e-3
     other_rate: float = 2e-3
-    warmup: int = 50
     d_model: int = 128
     d_ff: int = 384
     layers: int = 3
@@ -97,60 +119,63 @@ def initialise(model: Chronos2Model) -> None:
         weight.normal_(0.0, deviation)
 
 
-def optimizers(model: Chronos2Model, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW for the ends of the model and its vectors, Muon for the matrices inside its layers."""
-    inner, other = [], []
-    for name, weight in model.named_parameters():
-        (inner if name.startswith("encoder") and weight.ndim == 2 else other).append(weight)
-    return [
-        torch.optim.AdamW(other, recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.01),
-        torch.optim.Muon(inner, recipe.matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-    ]
+class Muon(TrainerCallback):
+    """Updates the matrices inside the encoder with Muon; what is left of the gradients is for `fit`'s AdamW.
 
+    Args:
+        rate: Learning rate for the peak of `fit`'s own, whose schedule it follows.
+    """
 
-def window(rng: np.random.Generator, recipe: Recipe) -> tuple[int, int]:
-    """Patches of context and of horizon for the next batch."""
-    context = int(math.exp(rng.uniform(math.log(SHORTEST), math.log(recipe.longest + 1))))
-    return context, int(rng.integers(1, recipe.outputs + 1))
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **trainer: Any) -> None:
+        named = trainer["model"].encoder.named_parameters()
+        self.matrices = [weight for _, weight in named if weight.ndim == 2]
+        self.optimizer = torch.optim.Muon(
+            self.matrices, self.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+        )
 
-def loss_of(model: Chronos2Model, batch: Batch) -> torch.Tensor:
-    """Upstream's quantile loss, a mean over the rows that have a target; matrix products in bfloat16."""
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # half the time of the default
-        loss = model(**vars(batch)).loss
-    targets = (~torch.isnan(batch.future_target)).any(dim=1).float().mean()
-    return loss / targets / len(QUANTILES)
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **trainer: Any) -> None:
+        (group,) = self.optimizer.param_groups
+        group["lr"] = self.rate * trainer["lr_scheduler"].get_last_lr()[0] / args.learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
 def train(recipe: Recipe) -> Chronos2Pipeline:
-    """Train as the recipe says."""
+    """Train with upstream's `fit`, stage after stage."""
     pipeline = untrained(recipe)
-    model = pipeline.model.train()
-    pool = Pool(recipe.seed, recipe.series, (recipe.longest + recipe.outputs) * PATCH + 64)
-    rng = np.random.default_rng(recipe.seed)
-    steppers = optimizers(model, recipe)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: rate_at(step, recipe)) for stepper in steppers
-    ]
-    losses, begin = [], time.perf_counter()
-    for step in range(1, recipe.steps + 1):
-        context, horizon = window(rng, recipe)
-        rows = recipe.tokens // (context + 1 + horizon)
-        loss = loss_of(model, pool.batch(rows, context * PATCH, horizon * PATCH, PATCH))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper, schedule in zip(steppers, schedules, strict=True):
-            stepper.step()
-            schedule.step()
-        model.zero_grad()
-        losses.append(loss.item())
-        if step % LOG_STEPS == 0:
-            passed = time.perf_counter() - begin
-            print(f"step {step}, loss {np.mean(losses[-LOG_STEPS:]):.4f}, {passed:.0f} s", flush=True)
-    model.eval()
+    longest = 2 * recipe.longest + max(stage.outputs for stage in recipe.stages)
+    pool = Pool(recipe.seed, recipe.series, longest * PATCH)
+    for number, stage in enumerate(recipe.stages):
+        print(json.dumps(asdict(stage)), flush=True)
+        pipeline = fit(pipeline, recipe, recipe.seed + number, stage, pool)
     return pipeline
 
 
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Share of the peak learning rate: a warmup, a plateau, a linear fall in the last two fifths."""
-    return min(1.0, (step + 1) / recipe.warmup, (recipe.steps - step) / (0.4 * recipe.steps))
+def fit(pipeline: Chronos2Pipeline, recipe: Recipe, seed: int, stage: Stage, pool: Pool) -> Chronos2Pipeline:
+    """One stage."""
+    context, horizon = stage.context * PATCH, stage.outputs * PATCH
+    tasks = Tasks(pool, seed, TASKS, SHORTEST * PATCH + horizon, 2 * context + horizon, horizon)
+    # The MATH backend takes half the time of the default.
+    with tempfile.TemporaryDirectory() as folder, sdpa_kernel(SDPBackend.MATH):
+        return pipeline.fit(
+            tasks,
+            prediction_length=horizon,
+            context_length=context,
+            min_past=SHORTEST * PATCH,
+            batch_size=stage.rows,
+            num_steps=stage.steps,
+            learning_rate=recipe.other_rate,
+            callbacks=[Muon(recipe.matrix_rate)],
+            output_dir=folder,
+            seed=seed,
+            bf16=True,
+            lr_scheduler_type=stage.schedule,
+            warmup_steps=WARMUP,
+            max_grad_norm=MAX_NORM,
+            adam_beta2=0.98,
+            weight_decay=0.01,
+            disable_tqdm=True,
+        )
