@@ -24,16 +24,19 @@ from chronos_export.targets import EngineOptions, require
 from engines import make_graph, needs_rtx
 
 
+FLOAT32 = precision_of("float32")
+
+
 def test_an_attention_that_is_none() -> None:
     with pytest.raises(UsageError, match="unknown attention 'flash'") as raised:
-        require(EngineOptions(target="tensorrt-rtx", attention="flash"))
+        require(EngineOptions(target="tensorrt-rtx", attention="flash"), FLOAT32)
     assert raised.value.allowed == "plugin, body, native"
 
 
 @needs_rtx
 def test_tensorrts_own_attention_is_refused() -> None:
     with pytest.raises(MachineError, match="has no kernel for it") as raised:
-        require(EngineOptions(target="tensorrt-rtx", attention="native"))
+        require(EngineOptions(target="tensorrt-rtx", attention="native"), FLOAT32)
     assert raised.value.allowed == "plugin, body"
 
 
@@ -83,7 +86,7 @@ def rows_and_groups(random: np.random.Generator) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def graphs(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graphs")
-    write_graphs(load_checkpoint(str(small)), folder, precision_of("float32"))
+    write_graphs(load_checkpoint(str(small)), folder, FLOAT32)
     return folder
 
 

@@ -10,8 +10,12 @@ import pytest
 from chronos_export import targets
 from chronos_export.compiled import PLUGIN_NAME
 from chronos_export.errors import UsageError
+from chronos_export.precision import precision_of
 from chronos_export.targets import EngineOptions, build_engines, choose
 from engines import make_graph, needs_rtx, without_gpu
+
+
+FLOAT32 = precision_of("float32")
 
 
 @pytest.fixture
@@ -72,11 +76,11 @@ def test_a_target_that_is_named_is_the_target() -> None:
 def test_auto_builds_for_this_gpu_alone(gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     gpu("8.9", "tensorrt-rtx")
     make_graph(tmp_path / "model.onnx")
-    (info,) = build_engines(tmp_path, [3], EngineOptions(), tf32=False, report=lambda event: None)
+    (info,) = build_engines(tmp_path, [3], EngineOptions(), FLOAT32, report=lambda event: None)
     assert info.compute_capabilities == ("8.9",)
 
 
 @without_gpu
 def test_nothing_is_built_without_a_target(tmp_path: Path) -> None:
-    assert build_engines(tmp_path, [3], EngineOptions(), tf32=False, report=lambda event: None) == []
+    assert build_engines(tmp_path, [3], EngineOptions(), FLOAT32, report=lambda event: None) == []
     assert list(tmp_path.iterdir()) == []
