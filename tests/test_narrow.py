@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,13 @@ def test_bfloat16_needs_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MachineError, match="bfloat16 on a CPU needs OpenVINO") as error:
         export("demo", output=tmp_path / "narrow", dtype="bfloat16")
     assert "pip install 'chronos-export[openvino]'" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_real_series_nothing_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "statsmodels", None)
+    with pytest.raises(MachineError, match="statsmodels, which is not installed"):
+        export("demo", output=tmp_path / "narrow", dtype="int8")
     assert list(tmp_path.iterdir()) == []
 
 

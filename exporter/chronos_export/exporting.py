@@ -21,6 +21,7 @@ from chronos_export.precision import Precision, precision_of
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.proof import Proof, prove
 from chronos_export.publish import publish
+from chronos_export.quantile_loss import require_real_series
 from chronos_export.quiet import quiet
 from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
@@ -67,11 +68,14 @@ def export(
 
     Raises:
         AccuracyError: The export does not forecast what upstream does; nothing is published.
+        MachineError: An engine, a runtime of the dtype or the data to judge it by cannot be had here.
         ChronosExportError: See `checkpoint.load_checkpoint`, `onnx_export.export_onnx` and `publish.publish`.
     """
     precision = precision_of(dtype)
     require(engine, precision)
     require_runtime(precision, has_engine=choose(engine, precision)[0] is not None)
+    if not precision.is_exact:
+        require_real_series()
     if source != "demo" and Path(source).is_dir():
         source = str(Path(source).resolve())  # so that `validate` finds it from any folder
     output = Path(output) if output is not None else default_output(source, tuple(batch))
