@@ -23,7 +23,6 @@ from chronos_export.precision import precision_of
 from chronos_export.targets import EngineOptions, require
 from engines import make_graph, needs_rtx
 
-
 FLOAT32 = precision_of("float32")
 
 

@@ -14,7 +14,6 @@ from chronos_export.precision import precision_of
 from chronos_export.targets import EngineOptions, build_engines, choose
 from engines import make_graph, needs_rtx, without_gpu
 
-
 FLOAT32 = precision_of("float32")
 
 
