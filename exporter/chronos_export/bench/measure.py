@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -89,6 +90,7 @@ def compare(
         say: Told what is being timed.
     """
     runs: list[_Run] = []
+    gc.collect()  # what the last workload left would be freed, and seem not to be needed, in the middle of this
     for peer in peers:
         say(f"{work.name}: {peer.name}")
         try:

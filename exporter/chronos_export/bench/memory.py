@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,6 @@ class PeakMemory:
     """
 
     def __init__(self) -> None:
-        gc.collect()
         _give_back()
         self._before = _status("VmRSS") if _reset_peak() else None
 

@@ -32,9 +32,10 @@ def _curves(axes: Any, results: Results) -> None:
     for peer in CURVE:
         curve = curve_of(results, peer)
         axes.plot(list(curve), list(curve.values()), marker="o", label=peer)
+    axes.set_xticks(sorted({rows for peer in CURVE for rows in curve_of(results, peer)}))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("rows, in groups of 20", fontsize="small")
-    axes.set_title(f"seconds a sample, {results.layers} layers", fontsize="medium", loc="left")
+    axes.set_title(f"seconds a sample, layers: {results.layers}", fontsize="medium", loc="left")
     axes.tick_params(labelsize="small")
     axes.legend(fontsize="small")
 
