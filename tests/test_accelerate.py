@@ -64,33 +64,60 @@ def test_embed() -> None:
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def training(size: str, dropout: float = 0.0) -> Chronos2Model:
+    """An upstream model in float64 that trains, with one dropout everywhere."""
+    model = in_float64(make_model(size)).train()
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = dropout
+        if hasattr(part, "dropout") and isinstance(part.dropout, float):
+            part.dropout = dropout
+    return model
+
+
+def step(model: Any) -> dict[str, torch.Tensor]:
+    """The loss of a ragged batch and its gradient by every weight."""
+    generator = torch.Generator().manual_seed(0)
+    context = torch.randn(9, 77, dtype=torch.float64, generator=generator).cumsum(1)
+    context[2, :50] = torch.nan
+    torch.manual_seed(0)
+    loss = model(
+        context=context,
+        group_ids=torch.tensor([3, 1, 3, 2, 1, 3, 7, 1, 3]),
+        future_target=torch.randn(9, 32, dtype=torch.float64, generator=generator),
+        num_output_patches=2,
+    ).loss
+    names, weights = zip(*model.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(loss, weights)
+    return {"loss": loss.detach(), **dict(zip(names, gradients, strict=True))}
+
+
+def assert_same_step(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Sums of a few thousand float64 products: 1e-16 each, 1e-9 leaves room and shows any wrong term."""
+    assert found.keys() == wanted.keys()
+    for name, right in wanted.items():
+        assert right.abs().max() > 0, name
+        assert (found[name] - right).abs().max() <= 1e-9 * right.abs().max(), name
+
+
 @pytest.mark.parametrize("size", ["toy", "small"])
 def test_gradients_of_the_loss_by_every_weight(size: str) -> None:
-    upstream = in_float64(make_model(size)).train()
-    for part in upstream.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        if hasattr(part, "dropout") and isinstance(part.dropout, float):
-            part.dropout = 0.0
+    upstream = training(size)
     mine = copy.deepcopy(upstream)
     module._use_segments(mine)
-    context = torch.randn(9, 77, dtype=torch.float64).cumsum(1)
-    context[2, :50] = torch.nan
-    call = {
-        "context": context,
-        "group_ids": torch.tensor([3, 1, 3, 2, 1, 3, 7, 1, 3]),
-        "future_target": torch.randn(9, 32, dtype=torch.float64),
-        "num_output_patches": 2,
-    }
-    losses = [model(**call).loss for model in (mine, upstream)]
-    torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
-    for loss in losses:
-        loss.backward()
-    theirs = dict(upstream.named_parameters())
-    for name, weight in mine.named_parameters():
-        wanted = theirs[name].grad
-        assert wanted.abs().max() > 0, name
-        assert (weight.grad - wanted).abs().max() <= 1e-9 * wanted.abs().max(), name
+    assert_same_step(step(mine), step(upstream))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_step_can_be_compiled_as_one_graph(dropout: float) -> None:
+    """Traced and differentiated ahead of time, then run by PyTorch, which draws the same numbers."""
+    model = training("toy", dropout)
+    module._use_segments(model)
+    wanted = step(model)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    found = {name.removeprefix("_orig_mod."): value for name, value in step(compiled).items()}
+    assert_same_step(found, wanted)
 
 
 def test_attention_weights_are_still_to_be_had() -> None:
@@ -181,18 +208,19 @@ def test_what_was_trained_loads_in_upstream(mode: str, tmp_path: Path) -> None:
 
 def test_it_trains_with_dropout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default of a checkpoint: attention weights are dropped too, singles' included."""
-    seen: list[float] = []
-    reference = rewritten.group_attention_reference
+    seen: list[tuple[float, int]] = []
+    operator = rewritten.group_attention
 
-    def spied(*args: Any, dropout: float = 0.0) -> torch.Tensor:
-        seen.append(dropout)
-        return reference(*args, dropout=dropout)
+    def spied(*args: Any) -> torch.Tensor:
+        seen.append((args[7], int(args[8])))
+        return operator(*args)
 
-    monkeypatch.setattr(rewritten, "group_attention_reference", spied)
+    monkeypatch.setattr(rewritten, "group_attention", spied)
     start = accelerate(Chronos2Pipeline(make_model("toy")))
     assert start.model.config.dropout_rate == 0.1
     trained = fit(start, tmp_path)
-    assert seen == [0.1] * (2 * STEPS)
+    assert [dropout for dropout, _ in seen] == [0.1] * (2 * STEPS)
+    assert len({seed for _, seed in seen}) == len(seen)
     changed = trained.model.state_dict()
     assert all(weight.isfinite().all() for weight in changed.values())
     assert any(not torch.equal(changed[n], w) for n, w in start.model.state_dict().items())

@@ -8,13 +8,14 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from chronos_export.compiled import KERNEL_NAME, kernel_library
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.group_attention import group_attention, group_attention_reference
+from chronos_export.group_attention import Arguments, group_attention, group_attention_reference
 
 ABI = 1  # CHRONOS_GROUP_ATTENTION_ABI of plugins/group_attention/group_attention.h
 _DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -82,40 +83,24 @@ class Kernel:
         self._message = opened.chronos_group_attention_message
         self._message.restype = ctypes.c_char_p
 
-    def run(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        segment_begin: Tensor,
-        segment_end: Tensor,
-        key_mask: Tensor,
-        num_heads: int,
-        *,
-        stream: int,
-    ) -> Tensor:
-        """Enqueue the attention; arguments as `group_attention_reference`, read in place by their strides.
+    def run(self, arguments: Arguments, *, stream: int) -> Tensor:
+        """Enqueue the attention; the tensors are read in place by their strides.
 
         Args:
-            query: [rows, tokens, num_heads * head_dim], float32, float16 or bfloat16.
-            key: As query.
-            value: As query.
-            segment_begin: int32 [rows].
-            segment_end: int32 [rows].
-            key_mask: bool [rows, tokens].
-            num_heads: Heads that the last dimension is split into.
+            arguments: float32, float16 or bfloat16, without dropout.
             stream: The CUDA stream's handle.
 
         Returns:
             Like query.
 
         Raises:
-            UsageError: Shapes, types or devices do not fit.
+            UsageError: Shapes, types or devices do not fit, or there is dropout.
             MachineError: The launch failed.
         """
-        _check(query, key, value, segment_begin, segment_end, key_mask, num_heads)
-        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
-        segment_begin, segment_end = segment_begin.contiguous(), segment_end.contiguous()
+        _check(arguments)
+        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in arguments[:3])
+        segment_begin, segment_end = arguments.segment_begin.contiguous(), arguments.segment_end.contiguous()
+        key_mask, num_heads = arguments.key_mask, arguments.num_heads
         output = torch.empty_like(query)
         rows, tokens, width = query.shape
         head_dim = width // num_heads
@@ -150,7 +135,8 @@ class Kernel:
 def register(library: Path) -> Kernel:
     """Make `torch.ops.chronos.group_attention` run the kernel for CUDA tensors, on their current stream.
 
-    What the kernel does not have, float64 and other sizes of a head, stays with the reference.
+    What the kernel does not have, float64, dropout and other sizes of a head, stays with PyTorch, and so does
+    the gradient.
 
     Args:
         library: Path of `libchronos_group_attention.so`.
@@ -163,21 +149,12 @@ def register(library: Path) -> Kernel:
     """
     kernel = Kernel(library)
 
-    def run_on_cuda(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        segment_begin: Tensor,
-        segment_end: Tensor,
-        key_mask: Tensor,
-        num_heads: int,
-    ) -> Tensor:
-        tensors = (query, key, value, segment_begin, segment_end, key_mask)
-        if query.dtype not in _DTYPES or not _has_head_dim(query.shape[-1] // num_heads):
-            return group_attention_reference(*tensors, num_heads)
-        with torch.cuda.device(query.device):
-            stream = torch.cuda.current_stream().cuda_stream
-            return kernel.run(*tensors, num_heads, stream=stream)
+    def run_on_cuda(*given: Any) -> Tensor:
+        arguments = Arguments(*given)
+        if _lacking(arguments):
+            return group_attention_reference(arguments)
+        with torch.cuda.device(arguments.query.device):
+            return kernel.run(arguments, stream=torch.cuda.current_stream().cuda_stream)
 
     group_attention.register_kernel("cuda")(run_on_cuda)
     return kernel
@@ -194,42 +171,41 @@ def register_built() -> Kernel | None:
     return register(library) if library else None
 
 
-def _has_head_dim(head_dim: int) -> bool:
-    return head_dim % 8 == 0 and 8 <= head_dim <= _MAX_HEAD_DIM
-
-
 def _strides(x: Tensor, head_dim: int) -> _Strides:
     return _Strides(x.stride(0), x.stride(1), head_dim)
 
 
-def _check(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segment_begin: Tensor,
-    segment_end: Tensor,
-    key_mask: Tensor,
-    num_heads: int,
-) -> None:
-    """What the C interface cannot see for itself."""
+def _lacking(arguments: Arguments) -> UsageError | None:
+    """What PyTorch can and the kernel cannot."""
+    query, head_dim = arguments.query, arguments.query.shape[-1] // arguments.num_heads
     if query.dtype not in _DTYPES:
-        raise UsageError(f"query is {query.dtype}", allowed=", ".join(map(str, _DTYPES)))
+        return UsageError(f"query is {query.dtype}", allowed=", ".join(map(str, _DTYPES)))
+    if head_dim % 8 or not 8 <= head_dim <= _MAX_HEAD_DIM:
+        return UsageError(f"head_dim is {head_dim}", allowed=f"a multiple of 8 up to {_MAX_HEAD_DIM}")
+    if arguments.dropout > 0:
+        return UsageError(f"dropout is {arguments.dropout}", allowed="0")
+    return None
+
+
+def _check(arguments: Arguments) -> None:
+    """What the C interface cannot see for itself."""
+    query, num_heads = arguments.query, arguments.num_heads
     if query.ndim != 3 or num_heads < 1 or query.shape[-1] % num_heads:
         raise UsageError(
             f"query is {list(query.shape)} with {num_heads} heads", allowed="[rows, tokens, heads * head_dim]"
         )
-    head_dim = query.shape[-1] // num_heads
-    if not _has_head_dim(head_dim):
-        raise UsageError(f"head_dim is {head_dim}", allowed=f"a multiple of 8 up to {_MAX_HEAD_DIM}")
+    if error := _lacking(arguments):
+        raise error
     rows, tokens, _ = query.shape
     expected = {
-        "key": (key, query.dtype, query.shape),
-        "value": (value, query.dtype, query.shape),
-        "segment_begin": (segment_begin, torch.int32, (rows,)),
-        "segment_end": (segment_end, torch.int32, (rows,)),
-        "key_mask": (key_mask, torch.bool, (rows, tokens)),
+        "key": (query.dtype, query.shape),
+        "value": (query.dtype, query.shape),
+        "segment_begin": (torch.int32, (rows,)),
+        "segment_end": (torch.int32, (rows,)),
+        "key_mask": (torch.bool, (rows, tokens)),
     }
-    for name, (x, dtype, shape) in expected.items():
+    for name, (dtype, shape) in expected.items():
+        x = getattr(arguments, name)
         if x.dtype != dtype or tuple(x.shape) != tuple(shape) or x.device != query.device:
             raise UsageError(
                 f"{name} is {x.dtype} {list(x.shape)} on {x.device}",

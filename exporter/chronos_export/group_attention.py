@@ -1,34 +1,34 @@
-"""Attention among the rows of one group, token by token: the operator and its reference.
+"""Attention among the rows of one group, token by token: the operator, its reference and its gradient.
 
 `torch.ops.chronos.group_attention` is what the rewritten model calls, what ONNX carries as
 `chronos::GroupAttention` and what the CUDA kernel implements. Here are its meaning in plain PyTorch, its
-shape for tracing and its gradient.
+shape for tracing and its gradient in closed form, which is an operator too: both depend on the segments, and
+`torch.compile` need not look inside.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from chronos_export.errors import UsageError
 
-def group_attention_reference(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segment_begin: Tensor,
-    segment_end: Tensor,
-    key_mask: Tensor,
-    num_heads: int,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Attend within segments of sorted rows, in time and memory linear in the number of segments.
+_SCHEMA = (
+    "Tensor query, Tensor key, Tensor value, Tensor segment_begin, Tensor segment_end, Tensor key_mask, "
+    "int num_heads, float dropout=0.0, Tensor? seed=None"
+)
+_PIECE = 2**22  # numbers of a tensor in a piece of work: little memory, and still worth a launch on a GPU
 
-    Segments of equal length are attended together, so nothing is padded. A segment of one needs no scores.
 
-    Args:
+class Arguments(NamedTuple):
+    """What group attention takes, in the operator's order.
+
+    Attributes:
         query: [rows, tokens, num_heads * head_dim], any floating type.
         key: As query.
         value: As query.
@@ -37,84 +37,218 @@ def group_attention_reference(
         key_mask: bool [rows, tokens], True where the token is alive.
         num_heads: Heads that the last dimension is split into.
         dropout: Probability of dropping an attention weight, for training.
+        seed: int64 scalar on the CPU, which weights are dropped; needed where dropout is not 0.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    segment_begin: Tensor
+    segment_end: Tensor
+    key_mask: Tensor
+    num_heads: int
+    dropout: float = 0.0
+    seed: Tensor | None = None
+
+
+def group_attention_reference(arguments: Arguments) -> Tensor:
+    """Attend within segments of sorted rows, in time and memory linear in the number of segments.
+
+    Segments of equal length are attended together, so nothing is padded. A segment of one is its value.
+
+    Args:
+        arguments: Queries, keys, values and the segments.
 
     Returns:
         Like query. Dead queries, and segments with no alive key, give 0. Scores are not scaled.
 
     Source: chronos-forecasting 2.3.2, chronos2/layers.py, GroupSelfAttention (dense over the batch there).
     """
-    lengths = segment_end - segment_begin
-    first = segment_begin == torch.arange(len(lengths), device=lengths.device, dtype=lengths.dtype)
-    out = value
-    for length in sorted(set(lengths[first].tolist()) - {1}):
-        starts = segment_begin[first & (lengths == length)].long()
-        rows = (starts[:, None] + torch.arange(length, device=starts.device)).flatten()
-        attended = _attend(query[rows], key[rows], value[rows], key_mask[rows], length, num_heads, dropout)
-        out = attended if len(rows) == len(out) else out.index_copy(0, rows, attended)
-    if dropout > 0:
-        single = (lengths == 1)[:, None, None]
-        out = torch.where(single, _dropped_singles(out, num_heads, dropout), out)
-    return torch.where(key_mask[..., None], out, torch.zeros((), dtype=out.dtype, device=out.device))
+    out = torch.empty_like(arguments.query).copy_(arguments.value)
+    if arguments.dropout > 0:
+        for piece in _pieces(arguments):
+            query, key, value = map(piece.split, arguments[:3])
+            weights, kept = piece.weights(query, key)
+            piece.put(out, weights * kept @ value)
+    else:
+        for lane in _lanes(arguments):
+            lane.put(out, _attend(arguments, lane))
+    return out.masked_fill_(~arguments.key_mask[..., None], 0)
 
 
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, length: int, num_heads: int, dropout: float
-) -> Tensor:
-    """Attention inside consecutive segments of one length; [segments * length, tokens, heads * dim]."""
-    rows, tokens, width = query.shape
+def group_attention_gradient(grad: Tensor, arguments: Arguments) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients by query, key and value; sums in float32, time and memory as the reference.
 
-    def by_token(x: Tensor) -> Tensor:
-        x = x.reshape(rows // length, length, tokens, num_heads, width // num_heads)
-        return x.permute(0, 2, 3, 1, 4).flatten(0, 1)
+    Args:
+        grad: The gradient by the output, of its shape.
+        arguments: As for the output; with dropout, the same seed drops the same weights.
 
-    alive = key_mask.reshape(rows // length, length, tokens).transpose(1, 2).flatten(0, 1)[:, None, None, :]
-    bias = torch.zeros_like(alive, dtype=query.dtype).masked_fill(~alive, torch.finfo(query.dtype).min)
-    out = F.scaled_dot_product_attention(
-        by_token(query), by_token(key), by_token(value), attn_mask=bias, dropout_p=dropout, scale=1.0
+    Returns:
+        Like query, key and value. Dead tokens get 0, and so do query and key in a segment of one.
+    """
+    by_query, by_key = torch.zeros_like(arguments.query), torch.zeros_like(arguments.key)
+    by_value = torch.empty_like(arguments.value).copy_(grad)
+    by_value.masked_fill_(~arguments.key_mask[..., None], 0)
+    for piece in _pieces(arguments):
+        query, key, value, by_out = map(piece.split, (*arguments[:3], by_value))
+        weights, kept = piece.weights(query, key)
+        by_weight = (by_out @ value.mT).mul_(kept)
+        by_score = by_weight.sub_((by_weight * weights).sum(-1, keepdim=True)).mul_(weights)
+        piece.put(by_query, by_score @ key)
+        piece.put(by_key, by_score.mT @ query)
+        piece.put(by_value, weights.mul_(kept).mT @ by_out)
+    return by_query, by_key, by_value
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """All segments of one length.
+
+    Attributes:
+        length: Of its segments.
+        rows: int64 [segments, length], or None where these are all rows there are.
+    """
+
+    length: int
+    rows: Tensor | None
+
+    def take(self, x: Tensor) -> Tensor:
+        """[rows, ...] to [segments, length, ...]."""
+        return x.view(-1, self.length, *x.shape[1:]) if self.rows is None else x[self.rows]
+
+    def put(self, out: Tensor, x: Tensor) -> None:
+        """The inverse of `take`, into `out`."""
+        if self.rows is None:
+            self.take(out).copy_(x)
+        else:
+            out[self.rows] = x
+
+
+def _lanes(arguments: Arguments) -> Iterator[_Lane]:
+    """A segment of one has one weight of 1: there is nothing to do, unless it may be dropped."""
+    lengths = arguments.segment_end - arguments.segment_begin
+    distinct = lengths.unique().tolist()
+    for length in distinct:
+        if length > 1 or arguments.dropout > 0:
+            rows = (lengths == length).nonzero().view(-1, length) if len(distinct) > 1 else None
+            yield _Lane(length, rows)
+
+
+def _attend(arguments: Arguments, lane: _Lane) -> Tensor:
+    """A lane without dropout. Tokens count as heads, so that all stays as it lies in memory."""
+    heads = arguments.num_heads
+
+    def by_head(x: Tensor) -> Tensor:
+        split: Tensor = lane.take(x).unflatten(3, (heads, -1))
+        return split.flatten(2, 3).transpose(1, 2)
+
+    query, key, value = map(by_head, arguments[:3])
+    bias = _bias(by_head(arguments.key_mask[..., None].expand(-1, -1, heads)).mT, query.dtype)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+    return out.transpose(1, 2).reshape(*out.shape[:1], lane.length, *arguments.query.shape[1:])
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some tokens of a lane, with the scores of all their heads.
+
+    Attributes:
+        arguments: What it is a piece of.
+        lane: Its segments.
+        tokens: Its tokens.
+        generator: What drops weights; a piece after the other draws from it.
+    """
+
+    arguments: Arguments
+    lane: _Lane
+    tokens: slice
+    generator: torch.Generator | None
+
+    def split(self, x: Tensor) -> Tensor:
+        """[rows, tokens, heads * dim] to [segments, tokens, heads, length, dim], at least in float32."""
+        x = self.lane.take(x[:, self.tokens]).unflatten(3, (self.arguments.num_heads, -1))
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return x.permute(0, 2, 3, 1, 4).to(wide, memory_format=torch.contiguous_format)
+
+    def put(self, out: Tensor, x: Tensor) -> None:
+        """The inverse of `split`, into `out`."""
+        heads = out[:, self.tokens].unflatten(2, (self.arguments.num_heads, -1))
+        self.lane.put(heads, x.permute(0, 3, 1, 2, 4).to(out.dtype))
+
+    def weights(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Attention weights [segments, tokens, heads, length, length], and the factor that drops some."""
+        alive = self.lane.take(self.arguments.key_mask[:, self.tokens]).transpose(1, 2)
+        weights = (query @ key.mT).add_(_bias(alive[:, :, None, None], query.dtype)).softmax(-1)
+        if self.generator is None:
+            return weights, 1.0
+        share = 1 - self.arguments.dropout
+        return weights, torch.empty_like(weights).bernoulli_(share, generator=self.generator) / share
+
+
+def _pieces(arguments: Arguments) -> Iterator[_Piece]:
+    """The lanes, so many tokens at a time that the scores do not fill the memory."""
+    generator = None
+    if arguments.dropout > 0:
+        assert arguments.seed is not None
+        generator = torch.Generator(arguments.query.device).manual_seed(int(arguments.seed))
+    rows, tokens, width = arguments.query.shape
+    for lane in _lanes(arguments):
+        lane_rows = rows if lane.rows is None else lane.rows.numel()
+        step = max(1, _PIECE // (lane_rows * max(width, arguments.num_heads * lane.length)))
+        for first in range(0, tokens, step):
+            yield _Piece(arguments, lane, slice(first, first + step), generator)
+
+
+def _bias(alive: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: the smallest number at dead keys, finite so that no segment becomes NaN.
+
+    Contiguous, or PyTorch would spell it out for every query.
+    """
+    return torch.zeros(alive.shape, dtype=dtype, device=alive.device).masked_fill_(
+        ~alive, torch.finfo(dtype).min
     )
-    out = out.reshape(rows // length, tokens, num_heads, length, -1).permute(0, 3, 1, 2, 4)
-    return out.reshape(rows, tokens, width)
 
 
-def _dropped_singles(value: Tensor, num_heads: int, dropout: float) -> Tensor:
-    """A group of one has one weight of 1 per token and head, and training drops that too."""
-    ones = torch.ones(*value.shape[:2], num_heads, 1, dtype=value.dtype, device=value.device)
-    split = value.reshape(*value.shape[:2], num_heads, -1)
-    return (F.dropout(ones, dropout) * split).flatten(-2)
-
-
-@torch.library.custom_op("chronos::group_attention", mutates_args=())
-def group_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segment_begin: Tensor,
-    segment_end: Tensor,
-    key_mask: Tensor,
-    num_heads: int,
-) -> Tensor:
+@torch.library.custom_op("chronos::group_attention", mutates_args=(), schema=f"({_SCHEMA}) -> Tensor")
+def group_attention(*arguments: Any) -> Tensor:
     """`group_attention_reference` as one operator, so that exporters and kernels can recognise it."""
-    return group_attention_reference(query, key, value, segment_begin, segment_end, key_mask, num_heads)
+    return group_attention_reference(Arguments(*arguments))
+
+
+@torch.library.custom_op(
+    "chronos::group_attention_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {_SCHEMA}) -> (Tensor, Tensor, Tensor)",
+)
+def group_attention_backward(grad: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """`group_attention_gradient` as one operator."""
+    return group_attention_gradient(grad, Arguments(*arguments))
 
 
 @group_attention.register_fake
-def _shape(query: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(query)
+def _shape(*arguments: Any) -> Tensor:
+    return torch.empty_like(arguments[0])
+
+
+@group_attention_backward.register_fake
+def _shapes(_: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(x) for x in arguments[:3])
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.num_heads = inputs
-    ctx.save_for_backward(*tensors)
+    *tensors, ctx.num_heads, ctx.dropout, seed = inputs
+    ctx.save_for_backward(*tensors, seed)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    query, key, value, begin, end, key_mask = ctx.saved_tensors
-    with torch.enable_grad():
-        leaves = q, k, v = tuple(x.detach().requires_grad_() for x in (query, key, value))
-        out = group_attention_reference(q, k, v, begin, end, key_mask, ctx.num_heads)
-        # Singles use neither query nor key, so either may be absent from the graph.
-        grads = torch.autograd.grad(out, leaves, grad, allow_unused=True, materialize_grads=True)
-    return (*grads, None, None, None, None)
+    *tensors, seed = ctx.saved_tensors
+    grads = group_attention_backward(grad, *tensors, ctx.num_heads, ctx.dropout, seed)
+    return (*grads, *(None,) * 6)
+
+
+def _no_second_derivative(ctx: Any, *_: Tensor) -> None:
+    raise UsageError("group attention has no second derivative", allowed="create_graph=False")
 
 
 group_attention.register_autograd(_backward, setup_context=_save)
+group_attention_backward.register_autograd(_no_second_derivative)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +25,7 @@ from scripts.gpu_check.problem import (  # noqa: E402
 
 from chronos_export.cuda_kernel import Kernel  # noqa: E402
 from chronos_export.errors import MachineError, UsageError  # noqa: E402
-from chronos_export.group_attention import group_attention_reference  # noqa: E402
+from chronos_export.group_attention import Arguments, group_attention_reference  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def problem_of(dtype: torch.dtype = torch.float32, layout: str = "rows", head_di
 @pytest.mark.parametrize("dtype", UNIT_ROUNDOFF)
 def test_every_layout_and_type(kernel: Kernel, dtype: torch.dtype, layout: str) -> None:
     problem = problem_of(dtype, layout)
-    got = kernel.run(*problem.arguments, stream=0)
+    got = kernel.run(Arguments(*problem.arguments), stream=0)
     assert share_of_bound(got, answer(problem)) <= 1
     assert got.stride() == torch.empty_like(problem.query).stride()
 
@@ -49,51 +51,52 @@ def test_every_layout_and_type(kernel: Kernel, dtype: torch.dtype, layout: str) 
 @pytest.mark.parametrize("head_dim", [8, 40, 128])
 def test_other_head_dims(kernel: Kernel, head_dim: int) -> None:
     problem = problem_of(head_dim=head_dim)
-    assert share_of_bound(kernel.run(*problem.arguments, stream=0), answer(problem)) <= 1
+    assert share_of_bound(kernel.run(Arguments(*problem.arguments), stream=0), answer(problem)) <= 1
 
 
 def test_the_reference_is_inside_the_same_bound() -> None:
     problem = problem_of()
-    assert share_of_bound(group_attention_reference(*problem.arguments), answer(problem)) <= 1
+    assert share_of_bound(group_attention_reference(Arguments(*problem.arguments)), answer(problem)) <= 1
 
 
 def test_the_bound_is_no_free_pass(kernel: Kernel) -> None:
     problem = problem_of()
-    got = kernel.run(*problem.arguments, stream=0)
+    got = kernel.run(Arguments(*problem.arguments), stream=0)
     assert share_of_bound(got * (1 + 1e-3), answer(problem)) > 1
 
 
 def test_a_transposed_last_dimension_is_right(kernel: Kernel) -> None:
     problem = problem_of()
     turned = problem.query.transpose(1, 2).contiguous().transpose(1, 2)
-    got = kernel.run(turned, *problem.arguments[1:], stream=0)
-    assert torch.equal(got, kernel.run(*problem.arguments, stream=0))
+    got = kernel.run(Arguments(turned, *problem.arguments[1:]), stream=0)
+    assert torch.equal(got, kernel.run(Arguments(*problem.arguments), stream=0))
 
 
 def test_no_rows(kernel: Kernel) -> None:
     problem = problem_of()
     tensors = [x[:0] for x in problem.arguments[:-1]]
-    assert kernel.run(*tensors, problem.heads, stream=0).shape == (0, 2, 128)
+    assert kernel.run(Arguments(*tensors, problem.heads), stream=0).shape == (0, 2, 128)
 
 
 @pytest.mark.parametrize(
-    ("position", "change", "message"),
+    ("field", "change", "message"),
     [
-        (0, lambda x: x.double(), "query is torch.float64"),
-        (1, lambda x: x.half(), "key is torch.float16"),
-        (2, lambda x: x[:-1], "value is"),
-        (3, lambda x: x.long(), "segment_begin is torch.int64"),
-        (5, lambda x: x.int(), "key_mask is torch.int32"),
-        (6, lambda _: 3, "with 3 heads"),
-        (6, lambda _: 32, "head_dim is 4"),
+        ("query", lambda x: x.double(), "query is torch.float64"),
+        ("key", lambda x: x.half(), "key is torch.float16"),
+        ("value", lambda x: x[:-1], "value is"),
+        ("segment_begin", lambda x: x.long(), "segment_begin is torch.int64"),
+        ("key_mask", lambda x: x.int(), "key_mask is torch.int32"),
+        ("num_heads", lambda _: 3, "with 3 heads"),
+        ("num_heads", lambda _: 32, "head_dim is 4"),
+        ("dropout", lambda _: 0.1, "dropout is 0.1"),
     ],
 )
-def test_what_does_not_fit_is_refused(kernel: Kernel, position: int, change: object, message: str) -> None:
-    arguments = list(problem_of().arguments)
-    assert callable(change)
-    arguments[position] = change(arguments[position])
+def test_what_does_not_fit_is_refused(
+    kernel: Kernel, field: str, change: Callable[[Any], Any], message: str
+) -> None:
+    arguments = Arguments(*problem_of().arguments)
     with pytest.raises(UsageError, match=message):
-        kernel.run(*arguments, stream=0)
+        kernel.run(arguments._replace(**{field: change(getattr(arguments, field))}), stream=0)
 
 
 def test_a_missing_library(tmp_path: Path) -> None:

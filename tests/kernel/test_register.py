@@ -26,7 +26,7 @@ from chronos_export import accelerate, accelerating, cuda_kernel  # noqa: E402
 from chronos_export.compiled import KERNEL_NAME  # noqa: E402
 from chronos_export.cuda_kernel import register, register_built  # noqa: E402
 from chronos_export.errors import MachineError  # noqa: E402
-from chronos_export.group_attention import group_attention_reference  # noqa: E402
+from chronos_export.group_attention import Arguments, group_attention_reference  # noqa: E402
 
 Operator = Callable[..., Tensor]
 
@@ -91,16 +91,21 @@ def test_the_registered_operator_is_the_kernel(operator: Operator, dtype: torch.
     problem = make_problem([1, 20, 2], 2, 2, 64, dtype, device="cpu", dead=0.2)
     got = operator(*problem.arguments)
     assert share_of_bound(got, answer(problem)) <= 1
-    assert not torch.equal(got, group_attention_reference(*problem.arguments))  # sums in another order
+    reference = group_attention_reference(Arguments(*problem.arguments))
+    assert not torch.equal(got, reference)  # sums in another order
 
 
-@pytest.mark.parametrize(("head_dim", "dtype"), [(4, torch.half), (136, torch.float), (64, torch.double)])
+@pytest.mark.parametrize(
+    ("head_dim", "dtype", "dropout"),
+    [(4, torch.half, 0.0), (136, torch.float, 0.0), (64, torch.double, 0.0), (64, torch.float, 0.5)],
+)
 def test_what_the_kernel_lacks_is_the_reference(
-    operator: Operator, head_dim: int, dtype: torch.dtype
+    operator: Operator, head_dim: int, dtype: torch.dtype, dropout: float
 ) -> None:
     query, *rest = make_problem([1, 5, 2], 2, 2, head_dim, torch.float32, device="cpu").arguments
-    arguments = [x.to(dtype) if x.is_floating_point() else x for x in (query, *rest[:-1])]
-    assert torch.equal(operator(*arguments, 2), group_attention_reference(*arguments, 2))
+    tensors = [x.to(dtype) if x.is_floating_point() else x for x in (query, *rest[:-1])]
+    arguments = Arguments(*tensors, 2, dropout, torch.tensor(3))
+    assert torch.equal(operator(*arguments), group_attention_reference(arguments))
 
 
 class AskedError(Exception):
