@@ -124,8 +124,13 @@ def test_who_is_compared(subject: Subject, peers: dict[str, Peer]) -> None:
         peers["ours, TensorRT"].open()
     compiled = {peer.name: peer for peer in peers_of(subject, compiled=True)}
     assert callable(compiled["upstream, torch.compile"].open())
-    ours = {peer.name for peer in peers.values() if peer.is_ours}
-    assert ours == {"ours, PyTorch (accelerate)", OURS, "ours, openvino", "ours, TensorRT"}
+    ours = {peer.name: peer.dtype for peer in peers.values() if peer.session}
+    assert ours == {
+        OURS: "float32",
+        "ours, openvino": "float32",
+        "ours, bfloat16": "bfloat16",
+        "ours, int8": "int8",
+    }
 
 
 def test_autocast_is_narrow(subject: Subject, peers: dict[str, Peer]) -> None:

@@ -90,7 +90,7 @@ def compare(
         say: Told what is being timed.
     """
     runs: list[_Run] = []
-    gc.collect()  # what the last workload left would be freed, and seem not to be needed, in the middle of this
+    gc.collect()  # garbage of the last workload would be reused, and hide what this one needs
     for peer in peers:
         say(f"{work.name}: {peer.name}")
         try:
