@@ -83,9 +83,11 @@ def random_subject(config: Chronos2CoreConfig, work: Path) -> Subject:
     with quiet():
         model = Chronos2Model(config).eval()
         with torch.no_grad():
-            for parameter in model.parameters():
+            for name, parameter in model.named_parameters():
                 if parameter.ndim == 2:
                     parameter.normal_(std=parameter.shape[1] ** -0.5)
+                elif "layer_norm" in name:
+                    parameter.fill_(1.0)  # as small as upstream draws them, attention would not matter
         model.save_pretrained(work / "checkpoint")
     graphs = OrtSession(graphs_of(model, work / "float32", "float32"))
     limits = tune(graphs, model.chronos_config.input_patch_size, model.chronos_config.context_length)
