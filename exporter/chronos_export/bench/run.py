@@ -50,7 +50,7 @@ def run_bench(
         ideal = flops_left(subject.model.config, work) / results.peak
         results.timings += compare(contenders, work, rounds, ideal, longest, say)
         results.write(output, as_markdown(results))
-    results.host = host_times(peers, subject, rows, say)
+    results.host = host_times(peers, subject, min(rows, 40), say)
     results.write(output, as_markdown(results))
     results.scaling = scaling(subject, say)
     for start in cold_starts(subject, say):
