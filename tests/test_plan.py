@@ -65,6 +65,7 @@ def test_every_promise(batch: list[tuple[int, int]], limit: Limits) -> None:
         assert limit.rows is None or len(call.rows) <= limit.rows
         width = -(-call.context_length // PATCH) + ahead
         area = len(call.rows) * width
+        assert call.tokens == area
         longest = {g: max(-(-lengths[i] // PATCH) + ahead for i in call.rows if ids[i] == g) for g in groups}
         used = sum(longest[ids[i]] for i in call.rows)
         assert len(groups) == 1 or area <= limit.tokens
@@ -83,7 +84,7 @@ def test_the_same_batch_is_cut_the_same_way(batch: list[tuple[int, int]], limit:
 
 def test_alike_rows_fill_calls() -> None:
     """97 tokens a row and 1600 a call: 16 rows each, none left half empty but the last."""
-    calls, _, _ = cut([(i, 1440) for i in range(100)], Limits(), horizon=96)
+    calls, _, _ = cut([(i, 1440) for i in range(100)], Limits(tokens=1600), horizon=96)
     assert [len(call.rows) for call in calls] == [16] * 6 + [4]
     assert all(call.univariate for call in calls)
 

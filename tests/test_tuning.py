@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from chronos_export import tuning
+from chronos_export.artifact import Artifact
+from chronos_export.session import OrtSession
 from chronos_export.tuning import STEPS, TOKENS, tune
 
 PATCH = 16
@@ -55,3 +59,20 @@ def test_a_short_model_is_timed_within_its_context() -> None:
 
     tune(Short(0, 0, 1), PATCH, 512)
     assert set(seen) == {512}
+
+
+@pytest.mark.parametrize(("threads", "single"), [(1, False), (2, True)])
+def test_calls_are_timed_on_as_many_threads_as_they_will_have(
+    threads: int, single: bool, artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = OrtSession(artifact_of("toy").path, threads=threads)
+    asked: set[object] = set()
+
+    def run_univariate(self: object, context: Tensor, future_covariates: Tensor) -> Tensor:
+        asked.add(self)
+        return future_covariates
+
+    for kind in (OrtSession, type(session.single_threaded)):
+        monkeypatch.setattr(kind, "run_univariate", run_univariate)
+    tune(session, PATCH, 64)
+    assert asked == {session.single_threaded if single else session}

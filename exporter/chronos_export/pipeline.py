@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +14,9 @@ from chronos.chronos2.config import Chronos2ForecastingConfig
 from torch import Tensor
 
 from chronos_export.errors import UsageError
-from chronos_export.plan import Limits, observed_length, plan
-from chronos_export.session import Session
+from chronos_export.plan import Call, Limits, observed_length
+from chronos_export.schedule import Schedule, schedule
+from chronos_export.session import OrtSession, Session
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,21 @@ class SessionModel:
         context = context.to("cpu", torch.float32)[:, -self.chronos_config.context_length :]
         lengths = observed_length(torch.isnan(context).numpy())
         patch = self.chronos_config.output_patch_size
-        calls = plan(group_ids.numpy(), lengths, future.shape[1], patch, self.limits)
+        calls = schedule(
+            group_ids.numpy(), lengths, future.shape[1], patch, self.limits, _workers(self.session)
+        )
         out = torch.empty(rows, len(self.chronos_config.quantiles), future.shape[1])
-        for call in calls:
+
+        def answer(session: Session, call: Call) -> None:
             index = torch.from_numpy(call.rows)
             piece = context[index, -call.context_length :]
             if call.univariate:
-                forecast = self.session.run_univariate(piece, future[index])
+                forecast = session.run_univariate(piece, future[index])
             else:
-                forecast = self.session.run(piece, group_ids[index], future[index])
+                forecast = session.run(piece, group_ids[index], future[index])
             out[index] = forecast.to(out.device)
+
+        self._answer_all(calls, answer)
         return Forecast(out)
 
     def encode(self, *_: Any, **__: Any) -> Any:
@@ -83,6 +92,16 @@ class SessionModel:
             allowed="predict, predict_quantiles, predict_df",
             fix="chronos_export.accelerate(Chronos2Pipeline.from_pretrained(...)).embed(...)",
         )
+
+    def _answer_all(self, calls: Schedule, answer: Callable[[Session, Call], None]) -> None:
+        for call in calls.alone:
+            answer(self.session, call)
+        if not calls.beside:
+            return
+        assert isinstance(self.session, OrtSession)
+        with ThreadPoolExecutor(self.session.workers) as pool:
+            for _ in pool.map(partial(answer, self.session.single_threaded), calls.beside):
+                pass  # so that the first error ends the others
 
     def _future(self, covariates: Tensor | None, rows: int, num_output_patches: int) -> Tensor:
         steps = num_output_patches * self.chronos_config.output_patch_size
@@ -107,6 +126,10 @@ def as_pipeline(session: Session, chronos_config: dict[str, Any], limits: Limits
         limits: How large one call of the session may be.
     """
     return Chronos2Pipeline(model=SessionModel(session, chronos_config, limits))
+
+
+def _workers(session: Session) -> int:
+    return session.workers if isinstance(session, OrtSession) else 1
 
 
 def _check_context(context: Tensor) -> int:

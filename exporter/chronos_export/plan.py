@@ -10,7 +10,7 @@ relative and the time encoding counts from the end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,13 +26,13 @@ class Limits:
     """How large a call may be. A group is never cut, so one group may exceed `tokens`, never `rows`.
 
     Attributes:
-        tokens: Rows x tokens a call aims at; about what fills the machine.
+        tokens: The most rows x tokens of a call; what fills the machine.
         padding: Largest share of a call's tokens that may be padding.
         rows: The most rows of a call, or None where any number will do.
         profiles: Row counts that a call is padded to, () where it is not.
     """
 
-    tokens: int = 1600
+    tokens: int = 800
     padding: float = 0.1
     rows: int | None = None
     profiles: tuple[int, ...] = ()
@@ -46,11 +46,13 @@ class Call:
         rows: int64, positions in the batch, whole groups.
         context_length: Steps to keep of the context, counted from its end.
         univariate: Whether every row is a group of its own.
+        tokens: Rows x tokens, padding and horizon included.
     """
 
     rows: Ints
     context_length: int
     univariate: bool
+    tokens: int
 
 
 def observed_length(missing: NDArray[np.bool_]) -> Ints:
@@ -94,47 +96,48 @@ def _padded_rows(call: Call, profiles: tuple[int, ...]) -> int:
 
 
 def _cut(group_ids: Ints, lengths: Ints, horizon: int, patch: int, limits: Limits) -> list[Call]:
-    groups = _groups(group_ids)
-    ahead = 1 + -(-horizon // patch)
+    by_group = np.argsort(group_ids, kind="stable")
+    ids = group_ids[by_group]
+    begin = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+    size = np.diff(begin, append=len(ids))
+    tokens = -(-np.maximum.reduceat(lengths[by_group], begin) // patch) + 1 + -(-horizon // patch)
     calls: list[Call] = []
     # An engine has one graph for all groups, so with profiles singles fill up the calls of the others.
-    kinds = (True, False) if not limits.profiles else (None,)
-    for univariate in kinds:
-        chosen = [rows for rows in groups if univariate is None or (len(rows) == 1) == univariate]
-        tokens = [int(-(-lengths[rows].max() // patch)) + ahead for rows in chosen]
-        longest_first = sorted(range(len(chosen)), key=lambda i: (-tokens[i], chosen[i][0]))
-        for members in _fill(longest_first, [len(rows) for rows in chosen], tokens, limits):
-            rows = np.concatenate([chosen[i] for i in members])
-            calls.append(Call(rows, int(lengths[rows].max()), bool(univariate)))
+    kinds = (size == 1, size > 1) if not limits.profiles else (size > 0,)
+    for kind in kinds:
+        groups = np.flatnonzero(kind)
+        groups = groups[np.lexsort((by_group[begin[groups]], -tokens[groups]))]
+        end = np.cumsum(size[groups])
+        before = begin[groups] - (end - size[groups])
+        rows = by_group[np.repeat(before, size[groups]) + np.arange(int(size[groups].sum()))]
+        univariate = not limits.profiles and kind is kinds[0]
+        for first, last in _fill(size[groups].tolist(), tokens[groups].tolist(), limits):
+            members = rows[end[first] - size[groups[first]] : end[last]]
+            area = len(members) * int(tokens[groups[first]])
+            calls.append(Call(members, int(lengths[members].max()), univariate, area))
     return calls
 
 
-def _groups(group_ids: Ints) -> list[Ints]:
-    order = np.argsort(group_ids, kind="stable")
-    ids = group_ids[order]
-    return np.split(order.astype(np.int64), np.flatnonzero(ids[1:] != ids[:-1]) + 1)
+def _fill(sizes: Sequence[int], tokens: Sequence[int], limits: Limits) -> Iterator[tuple[int, int]]:
+    """The first and the last group of each call, for groups whose longest rows have that many tokens.
 
-
-def _fill(order: Sequence[int], sizes: list[int], tokens: list[int], limits: Limits) -> list[list[int]]:
-    """Groups in `order`, longest first, to calls; `tokens` counts the tokens of each group's longest row."""
-    calls: list[list[int]] = []
-    rows = used = 0
-    for group in order:
-        if limits.rows is not None and sizes[group] > limits.rows:
+    The groups come longest first, so the first of a call sets its width.
+    """
+    first = rows = used = 0
+    for group, (size, width) in enumerate(zip(sizes, tokens, strict=True)):
+        if limits.rows is not None and size > limits.rows:
             raise UsageError(
-                f"a group of {sizes[group]} rows is larger than every engine profile",
+                f"a group of {size} rows is larger than every engine profile",
                 allowed=f"groups of at most {limits.rows} rows",
-                fix=f"chronos-export --batch {sizes[group]} --force ...",
+                fix=f"chronos-export --batch {size} --force ...",
             )
-        if calls:
-            width = tokens[calls[-1][0]]
-            area = (rows + sizes[group]) * width
-            padded = area - used - sizes[group] * tokens[group]
-            full = limits.rows is not None and rows + sizes[group] > limits.rows
-        if not calls or full or area > limits.tokens or padded > limits.padding * area:
-            calls.append([])
-            rows = used = 0
-        calls[-1].append(group)
-        rows += sizes[group]
-        used += sizes[group] * tokens[group]
-    return calls
+        area = (rows + size) * tokens[first]
+        padded = area - used - size * width
+        full = limits.rows is not None and rows + size > limits.rows
+        if group > first and (full or area > limits.tokens or padded > limits.padding * area):
+            yield first, group - 1
+            first, rows, used = group, 0, 0
+        rows += size
+        used += size * width
+    if sizes:
+        yield first, len(sizes) - 1

@@ -8,6 +8,7 @@ A session answers exactly the rows it is given; cutting a batch into calls is `p
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 from torch import Tensor, nn
 
-from chronos_export.errors import MachineError, UsageError
-from chronos_export.onnx_export import GENERAL, UNIVARIATE
+from chronos_export.errors import IntegrityError, MachineError, UsageError
+from chronos_export.onnx_export import GENERAL, UNIVARIATE, WEIGHTS
 
 Array = NDArray[np.generic]
 
@@ -60,6 +61,10 @@ class OrtSession:
         provider: "cpu" or "cuda".
         threads: Threads inside an operator; 0 leaves it to onnxruntime.
 
+    Attributes:
+        workers: How many calls are best answered at a time, each on one thread, by `single_threaded`.
+        single_threaded: The same graphs for those.
+
     Raises:
         UsageError: If the provider is not one of these.
         MachineError: If onnxruntime does not have the provider or starts another one instead.
@@ -68,11 +73,10 @@ class OrtSession:
     def __init__(self, folder: Path, provider: str = "cpu", threads: int = 0) -> None:
         self.device = torch.device("cpu")
         self.provider = _provider_name(provider)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        self._general = self._open(folder / GENERAL, options)
-        self._univariate = self._open(folder / UNIVARIATE, options)
+        self.workers = (threads or torch.get_num_threads()) if provider == "cpu" else 1
+        self.single_threaded = SingleThreaded(folder)
+        self._general = _open(folder / GENERAL, self.provider, threads)
+        self._univariate = _open(folder / UNIVARIATE, self.provider, threads)
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `Session.run`."""
@@ -83,21 +87,41 @@ class OrtSession:
         """See `Session.run_univariate`."""
         return _call(self._univariate, {"context": context, "future_covariates": future_covariates})
 
-    def _open(self, path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-        try:
-            session = ort.InferenceSession(path, options, providers=[self.provider])
-        except NoKernel as error:
-            raise MachineError(
-                f"onnxruntime's {self.provider} cannot run {path.name}: {error}",
-                allowed="the types that it has kernels for: float32 everywhere, bfloat16 on a GPU only",
-                fix="chronos-export --dtype float32 ...",
-            ) from error
-        if session.get_providers()[0] != self.provider:
-            raise MachineError(
-                f"onnxruntime runs {path.name} on {session.get_providers()[0]}, not on {self.provider}",
-                fix="chronos-export doctor",
-            )
-        return session
+
+class SingleThreaded:
+    """Both graphs on onnxruntime with one thread a call. Each takes memory from its first call on.
+
+    Args:
+        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+
+    Raises:
+        IntegrityError: By the first call of a graph: the files are no longer those that were there before.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.device = torch.device("cpu")
+        self._folder, self._stamps = folder, _stamps(folder)
+        self._lock, self._opened = threading.Lock(), dict[str, ort.InferenceSession]()
+
+    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        """See `Session.run`."""
+        feed = {"context": context, "group_ids": group_ids, "future_covariates": future_covariates}
+        return _call(self._graph(GENERAL), feed)
+
+    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+        """See `Session.run_univariate`."""
+        return _call(self._graph(UNIVARIATE), {"context": context, "future_covariates": future_covariates})
+
+    def _graph(self, name: str) -> ort.InferenceSession:
+        with self._lock:
+            if name not in self._opened:
+                if _stamps(self._folder) != self._stamps:
+                    raise IntegrityError(
+                        f"{self._folder} was replaced after it was loaded",
+                        fix=f"load({str(self._folder)!r}) again",
+                    )
+                self._opened[name] = _open(self._folder / name, PROVIDERS["cpu"], threads=1)
+            return self._opened[name]
 
 
 class TorchSession:
@@ -136,6 +160,32 @@ def _provider_name(provider: str) -> str:
             fix=f"pip install 'chronos-export[{provider}]'",
         )
     return name
+
+
+def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    try:
+        session = ort.InferenceSession(path, options, providers=[provider])
+    except NoKernel as error:
+        raise MachineError(
+            f"onnxruntime's {provider} cannot run {path.name}: {error}",
+            allowed="the types that it has kernels for: float32 everywhere, bfloat16 on a GPU only",
+            fix="chronos-export --dtype float32 ...",
+        ) from error
+    if session.get_providers()[0] != provider:
+        raise MachineError(
+            f"onnxruntime runs {path.name} on {session.get_providers()[0]}, not on {provider}",
+            fix="chronos-export doctor",
+        )
+    return session
+
+
+def _stamps(folder: Path) -> list[tuple[int, int, int]]:
+    """What changes when a file is replaced."""
+    found = [(folder / name).stat() for name in (GENERAL, UNIVARIATE, WEIGHTS) if (folder / name).exists()]
+    return [(file.st_ino, file.st_mtime_ns, file.st_size) for file in found]
 
 
 def _call(session: ort.InferenceSession, feed: dict[str, Tensor]) -> Tensor:

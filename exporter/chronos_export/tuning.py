@@ -1,7 +1,8 @@
 """The best size of a call on this machine, measured once and kept in the artifact.
 
 One large call reads more memory than a core's cache holds, many small ones read the weights too often. Where
-the best lies depends on the machine and the model.
+the best lies depends on the machine and the model. Calls that will be answered side by side are timed on one
+thread, as they will run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from time import perf_counter
 import torch
 
 from chronos_export.plan import Limits
-from chronos_export.session import Session
+from chronos_export.session import OrtSession, Session
 
 TOKENS = (400, 800, 1600, 3200)
 STEPS, HORIZON = 1440, 96  # of the rows that are timed
@@ -33,6 +34,8 @@ def tune(session: Session, patch: int, context_length: int) -> Limits:
     """
     steps = min(STEPS, context_length)
     tokens = -(-steps // patch) + 1 + -(-HORIZON // patch)
+    if isinstance(session, OrtSession) and session.workers > 1:
+        session = session.single_threaded
     best, chosen = float("inf"), TOKENS[0]
     for size in TOKENS:
         cost = _seconds_a_row(session, max(1, size // tokens), steps)
