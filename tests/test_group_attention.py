@@ -127,24 +127,24 @@ def strayed(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
     return worst if all(x.isfinite().all() for x in found) else torch.inf
 
 
-@pytest.mark.parametrize("numbers", [1, module._PIECE], ids=["a token at a time", "at once"])
+@pytest.mark.parametrize("numbers", [1, module._CPU_PIECE], ids=["a token at a time", "at once"])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 def test_gradients_are_those_of_the_definition(
     lengths: list[int], numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PIECE", numbers)
+    monkeypatch.setattr(module, "_CPU_PIECE", numbers)
     problem = make_problem(lengths, dtype=torch.float64)
     wanted = gradients(definition, problem)
     assert strayed(gradients(group_attention, problem), wanted) < 1e-12
     assert strayed(gradients(differentiable_reference, problem), wanted) < 1e-12
 
 
-@pytest.mark.parametrize("numbers", [1, module._PIECE], ids=["a token at a time", "at once"])
+@pytest.mark.parametrize("numbers", [1, module._CPU_PIECE], ids=["a token at a time", "at once"])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 def test_gradients_with_dropout_are_the_references(
     lengths: list[int], numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PIECE", numbers)
+    monkeypatch.setattr(module, "_CPU_PIECE", numbers)
     problem = make_problem(lengths, dtype=torch.float64)
     drop = (0.4, torch.tensor(7))
     found = gradients(group_attention, problem, *drop)
@@ -201,7 +201,7 @@ BUGS = {
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_planted_into_the_gradient_is_noticed(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PIECE", 1)
+    monkeypatch.setattr(module, "_CPU_PIECE", 1)
     problem = make_problem(LENGTHS["ragged"], dtype=torch.float64)
     drops = ((), (0.4, torch.tensor(7)))
 
@@ -220,7 +220,7 @@ def test_a_bug_planted_into_the_gradient_is_noticed(bug: str, monkeypatch: pytes
     assert source.count(old) == 1
     twin = ModuleType(module.__name__)
     exec(source.replace(old, new), twin.__dict__)
-    twin.__dict__["_PIECE"] = 1
+    twin.__dict__["_CPU_PIECE"] = 1
     monkeypatch.setattr(module, "group_attention_gradient", twin.group_attention_gradient)
     assert worst() > 1e-3
 
@@ -255,7 +255,6 @@ def step(lengths, tokens):
     leaves = [t.requires_grad_() for t in problem.args[:3]]
     return lambda: torch.autograd.grad(module.group_attention(*problem.args).sum(), leaves)
 
-module._PIECE = 2**18
 step([2, 3], 2)()
 print(peaks(step([4] * 1000, 2), step([500], 64)))
 """

@@ -22,7 +22,8 @@ _SCHEMA = (
     "Tensor query, Tensor key, Tensor value, Tensor segment_begin, Tensor segment_end, Tensor key_mask, "
     "int num_heads, float dropout=0.0, Tensor? seed=None"
 )
-_PIECE = 2**22  # numbers of a tensor in a piece of work: little memory, and still worth a launch on a GPU
+# Numbers of a tensor in a piece of work: on a CPU it stays in the cache, on a GPU it is worth its launches.
+_CPU_PIECE, _GPU_PIECE = 2**18, 2**24
 
 
 class Arguments(NamedTuple):
@@ -186,15 +187,16 @@ class _Piece:
 
 
 def _pieces(arguments: Arguments) -> Iterator[_Piece]:
-    """The lanes, so many tokens at a time that the scores do not fill the memory."""
-    generator = None
+    """The lanes, some tokens at a time, so that the scores do not fill the memory."""
+    device, generator = arguments.query.device, None
     if arguments.dropout > 0:
         assert arguments.seed is not None
-        generator = torch.Generator(arguments.query.device).manual_seed(int(arguments.seed))
+        generator = torch.Generator(device).manual_seed(int(arguments.seed))
     rows, tokens, width = arguments.query.shape
+    most = _CPU_PIECE if device.type == "cpu" else _GPU_PIECE
     for lane in _lanes(arguments):
         lane_rows = rows if lane.rows is None else lane.rows.numel()
-        step = max(1, _PIECE // (lane_rows * max(width, arguments.num_heads * lane.length)))
+        step = max(1, most // (lane_rows * max(width, arguments.num_heads * lane.length)))
         for first in range(0, tokens, step):
             yield _Piece(arguments, lane, slice(first, first + step), generator)
 
