@@ -90,7 +90,7 @@ HIDDEN = "hidden = _encode(g, model.encoder, tokens, alive, first, segments)"
 OUT_SHAPE = "g.ints(0, -1, s.quantiles, s.patch)"
 OUT_ORDER = "g.Transpose(out, perm=[0, 2, 1, 3])"
 UNSCALED = "str(g.Add(g.Mul(out, scale), loc))"
-GROUP_INPUTS = 'query, key, value = (_linear(g, name, getattr(block.group, name), x) for name in "qkv")'
+GROUP_INPUTS = 'query, key, value = (_product(g, name, getattr(block.group, name), x) for name in "qkv")'
 VALUES = "values: NDArray[np.float32] = tensor.detach().float().cpu().numpy()"
 ROPE_BY_ROW = """
     turned = [g.Unsqueeze(t, g.ints(1, 2)) for t in _rope(g, s, g.Transpose(x, perm=[1, 0, 2]))]
@@ -166,7 +166,7 @@ MUTANTS = [
         "W_v W_o instead of W_o W_v",
         ("_product(block.group.o, block.group.v)", "_product(block.group.v, block.group.o)"),
     ),
-    _graph("univariate rows skip W_o W_v", ('return _linear(g, "vo", block.group.vo, x)', "return x")),
+    _graph("univariate rows skip W_o W_v", ('return _product(g, "vo", block.group.vo, x)', "return x")),
     # time attention
     _graph("time scores scaled by 1/8", (TIME_SCORES, f"g.Mul({TIME_SCORES}, g.number(0.125))")),
     _graph("padding keys attended in time", (TIME_BIAS, TIME_BIAS.replace("LOWEST", "0.0"))),

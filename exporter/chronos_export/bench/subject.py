@@ -77,17 +77,23 @@ def full_config(layers: int = 12) -> Chronos2CoreConfig:
     )
 
 
+@torch.no_grad()
+def _draw_weights(model: Chronos2Model) -> None:
+    """Weights that keep activations and scores near 1. As upstream draws them, attention would not matter."""
+    for name, weight in model.named_parameters():
+        if "layer_norm" in name:
+            weight.fill_(1.0)
+        elif weight.ndim == 2:
+            fan_in = weight.shape[1] * (model.config.d_kv if ".q." in name else 1)
+            weight.normal_(std=fan_in**-0.5)
+
+
 def random_subject(config: Chronos2CoreConfig, work: Path) -> Subject:
     """Random weights of a configuration; the checkpoint and its graphs are written to `work`."""
     torch.manual_seed(0)
     with quiet():
         model = Chronos2Model(config).eval()
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if parameter.ndim == 2:
-                    parameter.normal_(std=parameter.shape[1] ** -0.5)
-                elif "layer_norm" in name:
-                    parameter.fill_(1.0)  # as small as upstream draws them, attention would not matter
+        _draw_weights(model)
         model.save_pretrained(work / "checkpoint")
     graphs = OrtSession(graphs_of(model, work / "float32", "float32"))
     limits = tune(graphs, model.chronos_config.input_patch_size, model.chronos_config.context_length)
