@@ -168,8 +168,7 @@ class _Piece:
     def split(self, x: Tensor) -> Tensor:
         """[rows, tokens, heads * dim] to [segments, tokens, heads, length, dim], at least in float32."""
         x = self.lane.take(x[:, self.tokens]).unflatten(3, (self.arguments.num_heads, -1))
-        wide = torch.promote_types(x.dtype, torch.float32)
-        return x.permute(0, 2, 3, 1, 4).to(wide, memory_format=torch.contiguous_format)
+        return x.permute(0, 2, 3, 1, 4).contiguous().to(torch.promote_types(x.dtype, torch.float32))
 
     def put(self, out: Tensor, x: Tensor) -> None:
         """The inverse of `split`, into `out`."""
