@@ -91,7 +91,12 @@ def _openvino(a: Tensor, b: Tensor) -> Callable[[], object]:
 
 
 def _cpu_name() -> str:
+    """With family and model where Linux tells them: one name stands for very different processors."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    first = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))
+    }
+    if "model name" not in first:
+        return platform.processor()
+    return f"{first['model name']} (family {first.get('cpu family', '?')}, model {first.get('model', '?')})"
