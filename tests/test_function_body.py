@@ -78,6 +78,20 @@ def test_equals_the_definition_on_any_segments(lengths: list[int], seed: int, de
     check(make_problem(lengths, tokens=3, seed=seed, dead=dead))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(2, 24),
+    segments=st.integers(1, 6),
+    seed=st.integers(0, 2**32),
+    dead=st.sampled_from([0.0, 0.3, 0.9]),
+    heads=st.integers(1, 3),
+)
+def test_equals_the_definition_on_segments_of_one_length(
+    length: int, segments: int, seed: int, dead: float, heads: int
+) -> None:
+    check(make_problem([length] * segments, tokens=3, heads=heads, seed=seed, dead=dead))
+
+
 @pytest.mark.parametrize(
     "lengths", [[1], [1] * 5, [2], [2, 2], [64], [1, 63], [2, 3, 5, 8, 13, 21, 34, 55]], ids=str
 )
@@ -86,24 +100,26 @@ def test_every_lane(lengths: list[int], heads: int, head_dim: int) -> None:
     check(make_problem(lengths, heads=heads, head_dim=head_dim))
 
 
-def test_float16() -> None:
+@pytest.mark.parametrize("lengths", [[1, 5, 2, 9], [5, 5, 5]], ids=str)
+def test_float16(lengths: list[int]) -> None:
     """Scores are added and normalized in float32."""
-    check(make_problem([1, 5, 2, 9], dtype=torch.float16))
+    check(make_problem(lengths, dtype=torch.float16))
 
 
-def test_no_alive_token_at_all() -> None:
-    problem = make_problem([3, 1, 2])
+@pytest.mark.parametrize("lengths", [[3, 1, 2], [3, 3]], ids=str)
+def test_no_alive_token_at_all(lengths: list[int]) -> None:
+    problem = make_problem(lengths)
     problem.alive[:] = False
     assert (run(problem) == 0).all()
 
 
 def test_an_infinity_stays_in_its_segment() -> None:
-    problem = make_problem([3, 2, 1], dead=0.0)
-    clean = run(problem)
-    for tensor in problem.args[:3]:
-        tensor[3] = torch.inf
-    out = run(problem)
-    assert torch.equal(out[[0, 1, 2, 5]], clean[[0, 1, 2, 5]])
+    for lengths, others in (([3, 2, 1], [0, 1, 2, 5]), ([3, 3], [0, 1, 2])):
+        problem = make_problem(lengths, dead=0.0)
+        clean = run(problem)
+        for tensor in problem.args[:3]:
+            tensor[3] = torch.inf
+        assert torch.equal(run(problem)[others], clean[others])
 
 
 def seconds(lengths: Sequence[int], repeats: int = 7) -> float:

@@ -100,6 +100,7 @@ ROPE_BY_ROW = """
 """
 BLOCKS = "blocks = [_block(block, sizes) for block in encoder.block]"
 PRODUCTS = "products_{n} = MatMul (query_lane_{n}, key_lane_{n})"
+EQUAL_PRODUCTS = "products = MatMul (query_parts, key_parts)"
 ALIVE_KEYS = "alive_{n} = And (mask_split_{n}, inside_tokens_{n})"
 
 MUTANTS = [
@@ -159,6 +160,24 @@ MUTANTS = [
         "lane bound exclusive",
         ("beyond_{n} = Greater (length, bound_{n})", "beyond_{n} = Less (bound_{p}, length)"),
     ),
+    _body(
+        "scores of equal groups scaled by 1/8",
+        (
+            EQUAL_PRODUCTS,
+            "raw = MatMul (query_parts, key_parts)\n"
+            "eighth = Constant <value_float: float = 0.125> ()\n"
+            "products = Mul (raw, eighth)",
+        ),
+    ),
+    _body("dead tokens attended in equal groups", ("Where (alive_keys, scores, lowest)", "Identity (scores)")),
+    _body(
+        "equal groups taken for one",
+        ("split = Concat <axis: int = 0> (segments, longest,", "split = Concat <axis: int = 0> (one, rows,"),
+        ("(segments, longest, tokens)", "(one, rows, tokens)"),
+        ("(segments, tokens, heads, longest)", "(one, tokens, heads, rows)"),
+        ("(segments, parts, longest)", "(one, parts, rows)"),
+    ),
+    _body("groups of any length taken for equal", ("And (equal, not_singles)", "Identity (not_singles)")),
     _graph("RoPE on group attention", (GROUP_INPUTS, GROUP_INPUTS + ROPE_BY_ROW)),
     _graph("query and key of group attention swapped", (GROUP_INPUTS, GROUP_INPUTS.replace("qkv", "kqv"))),
     _graph("key and value of group attention swapped", (GROUP_INPUTS, GROUP_INPUTS.replace("qkv", "qvk"))),

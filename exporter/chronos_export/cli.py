@@ -70,7 +70,7 @@ Exit codes:
     type=click.Choice(["plugin", "body", "native"]),
     default="plugin",
     show_default=True,
-    help="Group attention of an engine: our plugin, standard operators, or TensorRT's own.",
+    help="Group attention of an engine: our plugin, standard operators, or TensorRT's own (from 11.1 on).",
 )
 @click.option(
     "--compute-capability",
@@ -230,7 +230,8 @@ def _proof_lines(proven: dict[str, Any]) -> list[str]:
 def _engine_line(engine: dict[str, Any]) -> str:
     rows = "/".join(str(count) for count in engine["profiles"])
     gpus = "/".join(engine["compute_capabilities"])
-    layers = f"{engine['plugin_layers']} plugin layers"
+    plugins = engine["plugin_layers"]
+    layers = f"{plugins} plugin layers" if plugins else f"{engine['attention']} attention"
     return f"{engine['path']} ({engine['tensorrt_version']} for {gpus}, {rows} rows, {layers})"
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 import onnx
 
 from chronos_export import errors
-from chronos_export.engine_attention import check_attention, with_dense_body
+from chronos_export.engine_attention import check_attention, rewrite
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
@@ -37,7 +37,7 @@ INPUTS = ("context", "group_ids", "future_covariates")
 class _Graph:
     """What the build needs to know of the ONNX file; a limit is None where the file states none."""
 
-    plugin_nodes: int
+    blocks: int
     context: int | None
     horizon: int | None
 
@@ -80,7 +80,7 @@ def build_engine(
     Raises:
         UsageError: Bad row counts, limits beyond the model's, a compute capability that cannot be built for.
         MachineError: No TensorRT package, no plugin library, no GPU where one is needed, no such attention.
-        BuildError: No GroupAttention in the graph, not every one became a plugin layer, or TensorRT failed.
+        BuildError: No GroupAttention in the graph, not every one became what was asked, or TensorRT failed.
     """
     check_machine(target, attention, plugin, compute_capabilities)
     plugin = plugin if attention == "plugin" else None
@@ -93,15 +93,14 @@ def build_engine(
         tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as work,
     ):
         (links := Path(work, "libraries")).mkdir()
-        inlined = attention == "body"
-        parsed = with_dense_body(onnx_path, Path(work)) if inlined else onnx_path
         job = Job(
-            onnx=str(parsed.absolute()),
+            onnx=str(rewrite(attention, onnx_path, Path(work)).absolute()),
             plan=str(Path(work, "plan")),
             links=str(links),
             target=target,
             plugin=str(plugin.absolute()) if plugin else None,
-            plugin_layers=0 if inlined else graph.plugin_nodes,
+            attention=attention,
+            blocks=graph.blocks,
             shapes=[_shapes(count, context, horizon) for count in rows],
             compute_capabilities=list(compute_capabilities or RTX_COMPUTE_CAPABILITIES),
             tf32=tf32,

@@ -1,8 +1,8 @@
-"""How group attention gets into an engine: as our plugin, or as standard operators.
+"""How group attention gets into an engine: as our plugin, as standard operators, or as TensorRT's own.
 
     plugin   one plugin layer a block; linear in the batch
     body     the dense form inlined; quadratic in the batch, needs no plugin library, and checks the plugin
-    native   TensorRT's packed attention: refused, see `check_attention`
+    native   one packed attention a block, from TensorRT 11.1 on; a rival to measure the plugin against
 
 The lanes of `model.onnx`'s own function body need NonZero, whose output has a data-dependent shape:
 TensorRT-RTX has no such operator.
@@ -16,49 +16,71 @@ import onnx
 
 from chronos_export.dense_attention import dense_body
 from chronos_export.errors import MachineError, UsageError
+from chronos_export.packed_attention import pack_attention
+from chronos_export.trt_libraries import import_tensorrt
 from chronos_export.trt_plugin import NAME, NAMESPACE
 
 ATTENTIONS = ("plugin", "body", "native")
+FIRST_PACKED = (11, 1)
 
 
 def check_attention(attention: str, target: str) -> None:
-    """Refuse what cannot be built.
+    """Refuse what cannot be built; the package of `target` must be installed.
 
-    TensorRT-RTX 1.7 has the packed form of IAttention in its interface and no kernel for it: a network of
-    one such layer, float32 or float16, fails in the builder with "no fused kernel is available on this
-    target and no decomposition exists". TensorRT 11.1, whose NvInfer.h declares it too, has been on no
-    machine this was tested on, and its mask is one of padded batches, so that dead tokens would have to be
-    sorted away before every layer.
+    TensorRT-RTX 1.7 parses packed attention and has no kernel for it, for no GPU and in no type. TensorRT 11.0
+    has no packed form.
 
     Raises:
         UsageError: There is no such attention.
-        MachineError: It is TensorRT's own.
+        MachineError: It is TensorRT's own, and this TensorRT has none.
     """
     if attention not in ATTENTIONS:
         raise UsageError(f"unknown attention {attention!r}", allowed=", ".join(ATTENTIONS))
-    if attention == "native":
-        found = {
-            "tensorrt-rtx": "TensorRT-RTX declares packed attention but has no kernel for it",
-            "tensorrt": "TensorRT's packed attention (11.1 on) was never verified with this graph",
-        }
+    if attention == "native" and (lack := _lack_of_packed_attention(target)):
         raise MachineError(
-            f"--attention native cannot be built: {found[target]}",
+            f"--attention native cannot be built: {lack}",
             allowed="plugin, body",
             fix=f"chronos-export --attention plugin --target {target} ...",
         )
 
 
-def with_dense_body(path: Path, folder: Path) -> Path:
-    """A copy of a graph in which every runtime inlines group attention, in its dense form.
+def _lack_of_packed_attention(target: str) -> str:
+    """What is missing, or ""."""
+    if target == "tensorrt-rtx":
+        return "TensorRT-RTX declares packed attention but has no kernel for it"
+    version = str(import_tensorrt(target).__version__)
+    if tuple(map(int, version.split(".")[:2])) >= FIRST_PACKED:
+        return ""
+    return f"packed attention needs TensorRT {'.'.join(map(str, FIRST_PACKED))}; installed is {version}"
+
+
+def rewrite(attention: str, path: Path, folder: Path) -> Path:
+    """The graph that TensorRT parses: a copy for "body" and "native", the graph itself for "plugin".
 
     Args:
+        attention: One of `ATTENTIONS`.
         path: `model.onnx`, its weights beside it.
-        folder: Where the copy goes; it refers to the same weights.
+        folder: Where a copy goes; it refers to the same weights.
 
     Returns:
-        The path of the copy.
+        The path of the graph.
     """
+    if attention == "plugin":
+        return path
     model = onnx.load(path, load_external_data=False)
+    if attention == "body":
+        _inline_dense(model)
+    else:
+        pack_attention(model)
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    for name in {entry.value for entry in entries if entry.key == "location"}:
+        (folder / name).symlink_to(path.absolute().parent / name)
+    onnx.save(model, folder / path.name)
+    return folder / path.name
+
+
+def _inline_dense(model: onnx.ModelProto) -> None:
+    """Make every runtime inline group attention, in its dense form."""
     heads = 0
     for node in model.graph.node:
         if (node.domain, node.op_type) == (NAMESPACE, NAME):
@@ -69,8 +91,3 @@ def with_dense_body(path: Path, folder: Path) -> Path:
             node.attribute.extend(kept)
     del model.functions[:]
     model.functions.append(dense_body(heads))
-    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
-    for name in {entry.value for entry in entries if entry.key == "location"}:
-        (folder / name).symlink_to(path.absolute().parent / name)
-    onnx.save(model, folder / path.name)
-    return folder / path.name

@@ -25,7 +25,7 @@ class EngineInfo:
         profiles: Rows of each optimization profile, in profile order.
         context: Longest context, time steps.
         horizon: Longest horizon, time steps.
-        plugin_layers: GroupAttention layers in the engine.
+        plugin_layers: Layers in the engine that are our plugin.
         bytes: Size of the plan.
         build_seconds: Wall time of the build.
         peak_rss_bytes: Most memory the building process held.

@@ -25,18 +25,23 @@ from chronos_export.errors import BuildError, ChronosExportError, UsageError
 from chronos_export.trt_libraries import device_capability, import_tensorrt
 
 Say = Any
+_LAYERS = {"plugin": "PLUGIN_V3", "native": "ATTENTION_INPUT"}  # every attention has one such boundary
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to build. Paths are absolute; shapes are by input name, one (min, opt, max) per profile."""
+    """What to build, of a graph with so many blocks; attention is one of `engine_attention.ATTENTIONS`.
+
+    Paths are absolute; shapes are by input name, one (min, opt, max) per profile.
+    """
 
     onnx: str
     plan: str
     links: str
     target: str
     plugin: str | None
-    plugin_layers: int
+    attention: str
+    blocks: int
     shapes: list[dict[str, list[list[int]]]]
     compute_capabilities: list[str]
     tf32: bool
@@ -74,13 +79,13 @@ def build(job: Job, say: Say) -> dict[str, Any]:
 
     Raises:
         MachineError: The TensorRT package or the plugin is missing.
-        BuildError: The graph cannot be parsed, the plugin was not taken, or the build failed.
+        BuildError: The graph cannot be parsed, the attention asked for was not taken, or the build failed.
         UsageError: A compute capability TensorRT cannot build for.
     """
     trt = import_tensorrt(job.target, Path(job.links))
     logger = _logger(trt)
-    wanted = job.plugin_layers > 0
-    plugin = trt_plugin.register(trt, Path(job.plugin) if job.plugin else None) if wanted else None
+    library = Path(job.plugin) if job.plugin else None
+    plugin = trt_plugin.register(trt, library) if job.attention == "plugin" else None
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
@@ -88,7 +93,7 @@ def build(job: Job, say: Say) -> dict[str, Any]:
     if not parser.parse_from_file(job.onnx):
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         raise BuildError(f"{job.target} cannot parse {job.onnx}: {reasons}")
-    layers = _plugin_layers(trt, network, job.plugin_layers)
+    plugin_layers = _check_layers(network, job)
     config = builder.create_builder_config()
     capabilities = _set_targets(trt, config, job)
     if not job.tf32:
@@ -111,7 +116,7 @@ def build(job: Job, say: Say) -> dict[str, Any]:
     return {
         "tensorrt_version": str(trt.__version__),
         "compute_capabilities": capabilities,
-        "plugin_layers": layers,
+        "plugin_layers": plugin_layers,
         "peak_rss_bytes": peak_rss_bytes(),
     }
 
@@ -122,19 +127,23 @@ def _network_flags(trt: Any) -> int:
     return 1 << int(flags["STRONGLY_TYPED"]) if "STRONGLY_TYPED" in flags else 0
 
 
-def _plugin_layers(trt: Any, network: Any, wanted: int) -> int:
-    """Count the layers that are our plugin. Without it TensorRT builds the function body and says nothing."""
+def _check_layers(network: Any, job: Job) -> int:
+    """The number of plugin layers, one a block where the plugin was asked for.
+
+    Where TensorRT does not know an operator it builds the function body, and says nothing.
+    """
     kinds = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
-    found = kinds[trt.LayerType.PLUGIN_V3.name]
-    if found != wanted:
-        layers = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        raise BuildError(
-            f"the graph has {wanted} GroupAttention nodes, and TensorRT made {found} plugin layers;"
-            f" its network holds {layers}",
-            allowed="one plugin layer per node",
-            fix="chronos-export plugin build",
-        )
-    return found
+    for attention, kind in _LAYERS.items():
+        wanted = job.blocks if attention == job.attention else 0
+        if kinds[kind] != wanted:
+            layers = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+            raise BuildError(
+                f"the graph has {job.blocks} GroupAttention nodes, and TensorRT made {kinds[kind]} {attention}"
+                f" layers of them, not {wanted}; its network holds {layers}",
+                allowed=f"--attention {job.attention}: {wanted} {attention} layers",
+                fix="chronos-export plugin build" if wanted and attention == "plugin" else "",
+            )
+    return kinds[_LAYERS["plugin"]]
 
 
 def _set_targets(trt: Any, config: Any, job: Job) -> list[str]:

@@ -1,9 +1,14 @@
 """`chronos::GroupAttention` in ONNX: its name and its body in standard operators.
 
-A runtime that knows the operator (TensorRT with our plugin) takes the node; any other inlines the body. The
-body puts segments of similar length into one lane and pads only inside a lane, so its time and memory are
-linear in the number of segments. Lane bounds are spaced geometrically between the shortest segment of two or
-more rows and the longest, so four lanes pad little whatever the mixture. A segment of one row is its value.
+A runtime that knows the operator (TensorRT with our plugin) takes the node; any other inlines the body, which
+has two branches. Where all segments are of one length, as in a call that is one group, they are one batch of
+products without a gather or padding. Otherwise segments of similar length share a lane and are padded only to
+the longest in it, so time and memory are linear in the number of segments. Lane bounds are spaced
+geometrically between the shortest segment of two or more rows and the longest, so four lanes pad little
+whatever the mixture. A segment of one row is its value.
+
+Besides being fast where it is taken, a branch is opened fast: onnxruntime plans the memory of each by itself,
+and its time grows faster than the number of nodes it plans at once.
 """
 
 from __future__ import annotations
@@ -20,15 +25,12 @@ GroupAttention <num_heads, plugin_namespace, plugin_version>
 {
 """
 
-# Per row: how many rows its segment has, its place in it; and the bounds of the lanes.
-_PLAN = """
+_SHAPES = """
     zero = Constant <value_ints: ints = [0]> ()
     one = Constant <value_ints: ints = [1]> ()
     two = Constant <value_ints: ints = [2]> ()
     two_three = Constant <value_ints: ints = [2, 3]> ()
     minus_one = Constant <value_ints: ints = [-1]> ()
-    scalar_zero = Constant <value_int: int = 0> ()
-    scalar_one = Constant <value_int: int = 1> ()
     lowest = Constant <value_float: float = -3.4028234663852886e38> ()
     heads = Constant <value_ints: ints = [@HEADS@]> ()
     rows = Shape <start: int = 0, end: int = 1> (query)
@@ -38,11 +40,57 @@ _PLAN = """
     begin = Cast <to: int = 7> (segment_begin)
     end = Cast <to: int = 7> (segment_end)
     length = Sub (end, begin)
+    longest = ReduceMax <keepdims: int = 1> (length)
+    shortest_of_all = ReduceMin <keepdims: int = 1> (length)
+    equal = Equal (shortest_of_all, longest)
+    not_singles = Greater (longest, one)
+    equal_not_singles = And (equal, not_singles)
+    one_length = Squeeze (equal_not_singles)
+    attended = If (one_length) <
+"""
+
+# A batch of [segments, tokens and heads], each a product over the rows of one segment.
+_EQUAL = """
+    then_branch = equal_segments () => (equal_output) {
+    segments = Div (rows, longest)
+    parts = Mul (tokens, heads)
+    split = Concat <axis: int = 0> (segments, longest, parts, head_dim)
+    query_split = Reshape (query, split)
+    query_parts = Transpose <perm: ints = [0, 2, 1, 3]> (query_split)
+    key_split = Reshape (key, split)
+    key_parts = Transpose <perm: ints = [0, 2, 3, 1]> (key_split)
+    value_split = Reshape (value, split)
+    value_parts = Transpose <perm: ints = [0, 2, 1, 3]> (value_split)
+    split_mask = Concat <axis: int = 0> (segments, longest, tokens)
+    mask_split = Reshape (key_mask, split_mask)
+    mask_tokens = Transpose <perm: ints = [0, 2, 1]> (mask_split)
+    mask_column = Unsqueeze (mask_tokens, two)
+    mask_shape = Concat <axis: int = 0> (segments, tokens, heads, longest)
+    mask_heads = Expand (mask_column, mask_shape)
+    mask_joined = Concat <axis: int = 0> (segments, parts, longest)
+    alive = Reshape (mask_heads, mask_joined)
+    alive_keys = Unsqueeze (alive, two)
+    products = MatMul (query_parts, key_parts)
+    scores = Cast <to: int = 1> (products)
+    masked = Where (alive_keys, scores, lowest)
+    softmax = Softmax <axis: int = -1> (masked)
+    weights = CastLike (softmax, query)
+    mixed = MatMul (weights, value_parts)
+    mixed_rows = Transpose <perm: ints = [0, 2, 1, 3]> (mixed)
+    shape = Shape (query)
+    equal_output = Reshape (mixed_rows, shape)
+    },
+"""
+
+# Per row: its place in its segment; and the bounds of the lanes.
+_PLAN = """
+    else_branch = lanes () => (lanes_output) {
+    scalar_zero = Constant <value_int: int = 0> ()
+    scalar_one = Constant <value_int: int = 1> ()
     scalar_rows = Squeeze (rows)
     position = Range (scalar_zero, scalar_rows, scalar_one)
     place = Sub (position, begin)
     leads = Equal (place, zero)
-    longest = ReduceMax <keepdims: int = 1> (length)
     several = Greater (length, one)
     length_of_several = Where (several, length, longest)
     shortest = ReduceMin <keepdims: int = 1> (length_of_several)
@@ -120,10 +168,11 @@ _LANE = """
     taken_{n} = Add (taken_{p}, padded_{n})
 """
 
-# Singles come from the values themselves, the others from their lane; dead tokens become 0.
+# Of the lanes, singles come from the values themselves; of both branches, dead tokens become 0.
 _FOOTER = """
     results = Concat <axis: int = 0> (value, {results})
-    attended = Gather (results, source_{last})
+    lanes_output = Gather (results, source_{last})
+    }} >
     alive_column = Unsqueeze (key_mask, two)
     nothing = CastLike (zero, query)
     output = Where (alive_column, attended, nothing)
@@ -147,5 +196,5 @@ def function_body(num_heads: int) -> onnx.FunctionProto:
         for n in range(1, LANES + 1)
     ]
     results = ", ".join(f"result_{n}" for n in range(1, LANES + 1))
-    text = _HEADER + _PLAN.replace("@HEADS@", str(num_heads)) + "".join(lanes)
+    text = _HEADER + _SHAPES.replace("@HEADS@", str(num_heads)) + _EQUAL + _PLAN + "".join(lanes)
     return onnx.parser.parse_function(text + _FOOTER.format(results=results, last=LANES))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,8 +31,8 @@ INLINE_BYTES = 1024  # smaller tensors stay in the graph
 # fmt: off
 ALLOWED_OPERATORS = frozenset((
     "Abs", "Add", "And", "Cast", "CastLike", "Concat", "Constant", "Cos", "CumSum", "Div", "Equal", "Exp",
-    "Expand", "Gather", "Gelu", "Greater", "GroupAttention", "Identity", "IsNaN", "Less", "Log", "MatMul",
-    "Max", "Min", "Mul", "Neg", "NonZero", "Not", "Pad", "Pow", "Range", "ReduceMax", "ReduceMean",
+    "Expand", "Gather", "Gelu", "Greater", "GroupAttention", "Identity", "If", "IsNaN", "Less", "Log",
+    "MatMul", "Max", "Min", "Mul", "Neg", "NonZero", "Not", "Pad", "Pow", "Range", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "ScatterElements", "Shape", "Sigmoid", "Sign",
     "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 ))
@@ -83,8 +83,8 @@ def _state_origin(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
 def _check(model: onnx.ModelProto, name: str, attention_nodes: int, precision: Precision) -> None:
     allowed = ALLOWED_OPERATORS | QUANTIZED_OPERATORS if precision.is_quantized else ALLOWED_OPERATORS
     nodes = [node.op_type for node in model.graph.node]
-    nodes_of_functions = [node.op_type for function in model.functions for node in function.node]
-    unknown = sorted({*nodes, *nodes_of_functions} - allowed)
+    in_functions = (operators_in(function.node) for function in model.functions)
+    unknown = sorted(operators_in(model.graph.node).union(*in_functions) - allowed)
     if unknown:
         raise BuildError(
             f"{name} holds operators that not every runtime has: {', '.join(unknown)}",
@@ -94,6 +94,15 @@ def _check(model: onnx.ModelProto, name: str, attention_nodes: int, precision: P
         raise BuildError(
             f"{name} holds {nodes.count(body.NAME)} GroupAttention nodes", allowed=f"{attention_nodes}"
         )
+
+
+def operators_in(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """The operators of some nodes and of the branches inside them."""
+    found = set()
+    for node in nodes:
+        branches = (operators_in(a.g.node) for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)
+        found |= {node.op_type}.union(*branches)
+    return found
 
 
 class _WeightStore:

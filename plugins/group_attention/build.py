@@ -24,7 +24,7 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _ENTRY = re.compile(r"Compiling entry function '(\S+)' for 'sm_(\d+)'")
 _SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 _REGISTERS = re.compile(r"Used (\d+) registers")
-_MANGLED = re.compile(r"(mma|fma|row)_kernel(?:INS_\d*(B?Float\d+))?")
+_MANGLED = re.compile(r"(mma|fma|row)_kernel(?:INS_\d*(B?Float\d+|Tf32))?")
 
 
 class CompilerError(Exception):
@@ -49,10 +49,11 @@ class Resources:
 
     @property
     def budget(self) -> int:
-        """Registers a thread may take: 4 blocks of 128 threads fit a multiprocessor, or 5 of mma_kernel."""
+        """Registers a thread may take: 4 blocks of 128 threads fit a multiprocessor, or 5 of 16-bit mma_kernel."""
         if self.kernel.startswith("row_kernel"):
             return 72
-        return 96 if self.kernel.startswith("mma_kernel") and self.architecture >= 90 else 128
+        narrow = self.kernel in ("mma_kernel<Float16>", "mma_kernel<BFloat16>")
+        return 96 if narrow and self.architecture >= 90 else 128
 
     @property
     def within_budget(self) -> bool:

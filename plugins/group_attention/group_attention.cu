@@ -28,11 +28,12 @@ Choice choose(const Params& p) {
   const bool fast = is_fast(p);
   switch (p.dtype) {
     case CHRONOS_FLOAT32:
+      if (fast && p.allow_tf32) return {mma_kernel<Tf32>, kMmaSharedBytes<Tf32>};
       return fast ? Choice{fma_kernel, kFmaSharedBytes} : Choice{row_kernel<Float32>, 0};
     case CHRONOS_FLOAT16:
-      return fast ? Choice{mma_kernel<Float16>, kMmaSharedBytes} : Choice{row_kernel<Float16>, 0};
+      return fast ? Choice{mma_kernel<Float16>, kMmaSharedBytes<Float16>} : Choice{row_kernel<Float16>, 0};
     default:
-      return fast ? Choice{mma_kernel<BFloat16>, kMmaSharedBytes} : Choice{row_kernel<BFloat16>, 0};
+      return fast ? Choice{mma_kernel<BFloat16>, kMmaSharedBytes<BFloat16>} : Choice{row_kernel<BFloat16>, 0};
   }
 }
 

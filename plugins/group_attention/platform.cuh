@@ -51,8 +51,28 @@ struct Float32 {
   static __device__ __forceinline__ float store(float x) { return x; }
 };
 
+// float32 in memory, 10 bits of mantissa in the tensor cores.
+struct Tf32 : Float32 {
+  static __device__ __forceinline__ uint32_t round(float x) {  // to nearest, ties away from 0
+    uint32_t bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return bits;
+  }
+  static __device__ __forceinline__ uint4 operands(const uint4& x) {
+    return {round(__uint_as_float(x.x)), round(__uint_as_float(x.y)), round(__uint_as_float(x.z)),
+            round(__uint_as_float(x.w))};
+  }
+  static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
 struct Float16 {
   using Storage = uint16_t;
+  static __device__ __forceinline__ uint4 operands(const uint4& x) { return x; }
   static __device__ __forceinline__ float load(uint16_t x) { return __half2float(__ushort_as_half(x)); }
   static __device__ __forceinline__ uint16_t store(float x) { return __half_as_ushort(__float2half_rn(x)); }
   static __device__ __forceinline__ uint32_t pack(float low, float high) {
@@ -69,6 +89,7 @@ struct Float16 {
 
 struct BFloat16 {
   using Storage = uint16_t;
+  static __device__ __forceinline__ uint4 operands(const uint4& x) { return x; }
   static __device__ __forceinline__ float load(uint16_t x) { return __uint_as_float(static_cast<uint32_t>(x) << 16); }
   static __device__ __forceinline__ uint16_t store(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
   static __device__ __forceinline__ uint32_t pack(float low, float high) {
