@@ -67,7 +67,9 @@ Graphs = Callable[[str], Path]
 
 
 def operators(model: onnx.ModelProto) -> set[str]:
-    return operators_in([*model.graph.node, *(node for function in model.functions for node in function.node)])
+    return operators_in(
+        [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    )
 
 
 def test_two_fresh_processes_write_the_same_bytes(small: Path, tmp_path: Path) -> None:

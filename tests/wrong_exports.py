@@ -169,7 +169,9 @@ MUTANTS = [
             "products = Mul (raw, eighth)",
         ),
     ),
-    _body("dead tokens attended in equal groups", ("Where (alive_keys, scores, lowest)", "Identity (scores)")),
+    _body(
+        "dead tokens attended in equal groups", ("Where (alive_keys, scores, lowest)", "Identity (scores)")
+    ),
     _body(
         "equal groups taken for one",
         ("split = Concat <axis: int = 0> (segments, longest,", "split = Concat <axis: int = 0> (one, rows,"),
