@@ -1,11 +1,12 @@
-"""How group attention gets into an engine: what is refused, and the dense body against the lanes."""
+"""How group attention gets into an engine: what is refused, and each form in the place of the node."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from chronos_export import dense_attention
+from chronos_export import dense_attention, engine, packed_attention
 from chronos_export.checkpoint import load_checkpoint
 from chronos_export.engine import build_engine
-from chronos_export.engine_attention import with_dense_body
-from chronos_export.errors import MachineError, UsageError
+from chronos_export.engine_attention import check_attention, rewrite
+from chronos_export.engine_info import EngineInfo
+from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.exporting import write_graphs
 from chronos_export.precision import precision_of
 from chronos_export.targets import EngineOptions, require
@@ -33,43 +35,99 @@ def test_an_attention_that_is_none() -> None:
 
 
 @needs_rtx
-def test_tensorrts_own_attention_is_refused() -> None:
+def test_tensorrt_rtx_is_refused_tensorrts_own_attention() -> None:
     with pytest.raises(MachineError, match="has no kernel for it") as raised:
         require(EngineOptions(target="tensorrt-rtx", attention="native"), FLOAT32)
     assert raised.value.allowed == "plugin, body"
 
 
-PACKED = """
-import os, sys
-from pathlib import Path
-from chronos_export.trt_libraries import import_tensorrt
-trt = import_tensorrt("tensorrt-rtx", Path(sys.argv[1]))
-builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-network = builder.create_network(0)
-query, key, value = (network.add_input(name, trt.float16, (300, 4, 64)) for name in "qkv")
-lengths = network.add_input("lengths", trt.int32, (16,))
-softmax, no_mask = trt.AttentionNormalizationOp.SOFTMAX, trt.CausalMaskKind.NONE
-layer = network.add_attention_v2(query, key, value, softmax, no_mask)
-layer.query_form = layer.key_value_form = trt.AttentionIOForm.PACKED_NHD
-layer.query_lengths = layer.key_value_lengths = lengths
-layer.decomposable = True
-network.mark_output(layer.get_output(0))
-config = builder.create_builder_config()
-config.num_compute_capabilities = 1
-config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-print("plan" if builder.build_serialized_network(network, config) else "no plan", flush=True)
-os._exit(0)
-"""
+@pytest.mark.parametrize("version", ["10.16.1.11", "11.0.0.114"])
+def test_a_tensorrt_before_packed_attention(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(version, monkeypatch)
+    with pytest.raises(MachineError, match=f"needs TensorRT 11.1; installed is {version}") as raised:
+        require(EngineOptions(target="tensorrt", attention="native"), FLOAT32)
+    assert raised.value.allowed == "plugin, body"
+
+
+@pytest.mark.parametrize("version", ["11.1.0.106", "11.10.0.1", "12.0.0.1"])
+def test_a_tensorrt_with_packed_attention(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(version, monkeypatch)
+    check_attention("native", "tensorrt")
+
+
+def install(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package `tensorrt` that has nothing but its version."""
+    module = ModuleType("tensorrt")
+    vars(module).update(__version__=version, __spec__=ModuleSpec("tensorrt", None, origin="here"))
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
 
 
 @needs_rtx
-def test_tensorrt_rtx_still_has_no_packed_attention(tmp_path: Path) -> None:
-    """The reason `--attention native` is refused; when this fails, it can be built."""
-    done = subprocess.run(
-        [sys.executable, "-c", PACKED, tmp_path], capture_output=True, text=True, check=False
+@pytest.mark.parametrize("dtype", ["float", "float16", "bfloat16"])
+@pytest.mark.parametrize("capability", ["8.6", "12.0"])
+def test_tensorrt_rtx_has_no_kernel_for_packed_attention(
+    tmp_path: Path, native_on_rtx: None, dtype: str, capability: str
+) -> None:
+    """The reason it is refused, after every block was found; when this fails, it can be built."""
+    graph = make_graph(tmp_path / "model.onnx", head_dim=64, dtype=dtype)
+    with pytest.raises(BuildError, match=r"packed \(NHD\) inputs described by cu_seqlens, .*no fused kernel"):
+        build(graph, tmp_path, attention="native", compute_capabilities=[capability])
+
+
+@needs_rtx
+def test_all_but_packed_attention_becomes_an_engine(
+    tmp_path: Path, native_on_rtx: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo model's network and its shapes are sound; a sum takes the place of what has no kernel."""
+    write_graphs(load_checkpoint("demo"), tmp_path, FLOAT32)
+    call = packed_attention._BODY[slice(*map(packed_attention._BODY.index, ("mixed = ", "shape = ")))]
+    monkeypatch.setattr(
+        packed_attention,
+        "_BODY",
+        packed_attention._BODY.replace(
+            call,
+            """
+        both = Add (query_lengths, key_lengths)
+        sum = ReduceSum (both)
+        like = CastLike (sum, query)
+        queries_keys = Add (query_heads, key_heads)
+        all_heads = Add (queries_keys, value_heads)
+        mixed = Add (all_heads, like)
+    """,
+        ),
     )
-    assert "no plan" in done.stdout, done.stderr
-    assert "no fused kernel is available on this target" in done.stdout + done.stderr
+    with pytest.raises(BuildError, match="and TensorRT made 0 native layers, not 3"):
+        build(tmp_path / "model.onnx", tmp_path, attention="native")
+    without_check = (
+        "from chronos_export import engine_worker; engine_worker._LAYERS = {'plugin': 'PLUGIN_V3'};"
+    )
+    monkeypatch.setattr(engine, "WORKER", [sys.executable, "-c", f"{without_check} engine_worker.main()"])
+    info = build(tmp_path / "model.onnx", tmp_path, attention="native")
+    assert (info.attention, info.plugin_layers, info.profiles) == ("native", 0, (100, 200))
+
+
+@needs_rtx
+@pytest.mark.parametrize(("asked", "given"), [("native", "body"), ("plugin", "native"), ("body", "native")])
+def test_another_attention_than_the_one_asked_for(
+    tmp_path: Path, native_on_rtx: None, monkeypatch: pytest.MonkeyPatch, asked: str, given: str
+) -> None:
+    """The bug planted: a graph rewritten wrongly."""
+    graph = make_graph(tmp_path / "model.onnx")
+    monkeypatch.setattr(engine, "rewrite", lambda _, path, folder: rewrite(given, path, folder))
+    with pytest.raises(BuildError, match=r"TensorRT made \d \w+ layers, not \d") as raised:
+        build(graph, tmp_path, attention=asked)
+    assert f"for --attention {asked}" in raised.value.allowed
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.fixture
+def native_on_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a build go on that is refused."""
+    monkeypatch.setattr(engine, "check_attention", lambda attention, target: None)
+
+
+def build(graph: Path, folder: Path, **options: Any) -> EngineInfo:
+    return build_engine(graph, [100, 200], target="tensorrt-rtx", output=folder / "a.plan", **options)
 
 
 def rows_and_groups(random: np.random.Generator) -> dict[str, Any]:
@@ -91,7 +149,7 @@ def graphs(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_dense_body_forecasts_the_same(graphs: Path, tmp_path: Path) -> None:
     """In float32 both forms are the same sums in another order, so they differ by rounding alone."""
-    copy = with_dense_body(graphs / "model.onnx", tmp_path)
+    copy = rewrite("body", graphs / "model.onnx", tmp_path)
     model = onnx.load(copy, load_external_data=False)
     assert not any(a.name.startswith("plugin_") for node in model.graph.node for a in node.attribute)
     assert "NonZero" not in {node.op_type for function in model.functions for node in function.node}

@@ -27,8 +27,8 @@ FIRST_PACKED = (11, 1)
 def check_attention(attention: str, target: str) -> None:
     """Refuse what cannot be built; the package of `target` must be installed.
 
-    TensorRT-RTX 1.7 parses packed attention and has no kernel for it, for no GPU and in no type. TensorRT 11.0
-    has no packed form.
+    TensorRT-RTX 1.7 parses packed attention and has no kernel for it: for no GPU, in no type, decomposable or
+    not. In the ONNX parser of TensorRT 11.0 the node takes other inputs.
 
     Raises:
         UsageError: There is no such attention.

@@ -134,14 +134,14 @@ def _check_layers(network: Any, job: Job) -> int:
     """
     kinds = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
     for attention, kind in _LAYERS.items():
-        wanted = job.blocks if attention == job.attention else 0
-        if kinds[kind] != wanted:
-            layers = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        found, wanted = kinds[kind], job.blocks if attention == job.attention else 0
+        if found != wanted:
+            held = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
             raise BuildError(
-                f"the graph has {job.blocks} GroupAttention nodes, and TensorRT made {kinds[kind]} {attention}"
-                f" layers of them, not {wanted}; its network holds {layers}",
-                allowed=f"--attention {job.attention}: {wanted} {attention} layers",
-                fix="chronos-export plugin build" if wanted and attention == "plugin" else "",
+                f"the graph has {job.blocks} GroupAttention nodes,"
+                f" and TensorRT made {found} {attention} layers, not {wanted}; its network holds {held}",
+                allowed=f"one layer a node for --attention {job.attention}, and none of another kind",
+                fix="chronos-export plugin build" if attention == job.attention == "plugin" else "",
             )
     return kinds[_LAYERS["plugin"]]
 
