@@ -11,15 +11,27 @@ import pytest
 import torch
 
 import chronos_export
+from checkpoints import make_checkpoint
 from chronos_export.artifact import open_artifact
-from chronos_export.exporting import export
+from chronos_export.checkpoint import load_checkpoint
+from chronos_export.exporting import export, write_graphs
 from chronos_export.openvino_session import OpenVinoSession
+from chronos_export.precision import precision_of
 from chronos_export.session import OrtSession
 
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export("demo", (100,), tmp_path_factory.mktemp("openvino") / "demo").path
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a size whose branches OpenVINO gets wrong."""
+    checkpoint = make_checkpoint(tmp_path_factory.mktemp("checkpoint"), "toy")
+    folder = tmp_path_factory.mktemp("graphs")
+    write_graphs(load_checkpoint(str(checkpoint)), folder, precision_of("float32"))
+    return folder
 
 
 def test_export_proves_openvino_where_it_is_installed(artifact: Path) -> None:
@@ -35,6 +47,15 @@ def test_ids_that_are_equal_in_32_bits_stay_apart(artifact: Path) -> None:
     torch.testing.assert_close(found, OrtSession(artifact).run(context, ids, future), rtol=1e-4, atol=1e-4)
     merged = OrtSession(artifact).run(context, torch.zeros(4, dtype=torch.int64), future)
     assert (found - merged).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("ids", [[0], [0, 1, 2], [0, 0, 1, 1], [0, 1, 1, 1, 2]], ids=str)
+def test_the_first_call_of_any_groups_is_right(ids: list[int], graphs: Path) -> None:
+    """Branches of a graph gave wrong answers the first time they were taken."""
+    context = torch.randn(len(ids), 100, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    arguments = context, torch.tensor(ids), torch.full((len(ids), 16), torch.nan)
+    found = OpenVinoSession(graphs).run(*arguments)
+    torch.testing.assert_close(found, OrtSession(graphs).run(*arguments), rtol=1e-4, atol=1e-4)
 
 
 def test_threads_share_a_session(artifact: Path) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor
 from chronos_export.artifact import Artifact
 from chronos_export.errors import IntegrityError
 from chronos_export.onnx_export import UNIVARIATE
+from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits
-from chronos_export.session import OrtSession, SingleThreaded
+from chronos_export.session import OrtSession, Session, SideBySide, SingleThreaded
 
 ROWS = 40
 SIZES = [1] * 20 + [3] * 5 + [5]
@@ -27,9 +28,16 @@ def artifact(artifact_of: Callable[[str], Artifact]) -> Artifact:
     return artifact_of("toy")
 
 
-def model(artifact: Artifact, threads: int) -> SessionModel:
+def model(artifact: Artifact, threads: int, kind: Callable[..., Session] = OrtSession) -> SessionModel:
     settings = artifact.manifest.config["chronos_config"]
-    return SessionModel(OrtSession(artifact.path, threads=threads), settings, Limits(tokens=60))
+    return SessionModel(kind(artifact.path, threads=threads), settings, Limits(tokens=60))
+
+
+def graphs(folder: Path) -> SingleThreaded:
+    """The one of a session on onnxruntime."""
+    single_threaded = OrtSession(folder, threads=2).single_threaded
+    assert isinstance(single_threaded, SingleThreaded)
+    return single_threaded
 
 
 def ragged() -> tuple[Tensor, Tensor]:
@@ -42,21 +50,25 @@ def ragged() -> tuple[Tensor, Tensor]:
     return context, ids[torch.randperm(ROWS, generator=random)]
 
 
-def test_the_forecasts_are_those_of_one_thread(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [OrtSession, OpenVinoSession])
+def test_the_forecasts_are_those_of_one_thread(
+    kind: type[SideBySide], artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
     both_at_once = threading.Barrier(2, timeout=60)
     met: list[str] = []
 
-    class Meeting(SingleThreaded):
-        def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
-            if len(met) < 2:
-                met.append(threading.current_thread().name)
-                both_at_once.wait()
-            return super().run_univariate(context, future_covariates)
-
     context, ids = ragged()
-    alone, beside = model(artifact, 1), model(artifact, 2)
-    assert isinstance(beside.session, OrtSession)
-    monkeypatch.setattr(beside.session, "single_threaded", Meeting(artifact.path))
+    alone, beside = model(artifact, 1), model(artifact, 2, kind)
+    assert isinstance(beside.session, SideBySide)
+    run_univariate = beside.session.single_threaded.run_univariate
+
+    def meeting(*args: Tensor) -> Tensor:
+        if len(met) < 2:
+            met.append(threading.current_thread().name)
+            both_at_once.wait()
+        return run_univariate(*args)
+
+    monkeypatch.setattr(beside.session.single_threaded, "run_univariate", meeting)
     wanted, found = (m(context, ids, num_output_patches=2).quantile_preds for m in (alone, beside))
     assert len(set(met)) == 2  # two calls were under way at the same time
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
@@ -65,14 +77,13 @@ def test_the_forecasts_are_those_of_one_thread(artifact: Artifact, monkeypatch: 
 def test_the_first_error_ends_the_others(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
 
-    class Failing(SingleThreaded):
-        def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
-            begun.append(len(context))
-            raise ZeroDivisionError
+    def failing(context: Tensor, _: Tensor) -> Tensor:
+        begun.append(len(context))
+        raise ZeroDivisionError
 
     planned = model(artifact, 2)
-    assert isinstance(planned.session, OrtSession)
-    monkeypatch.setattr(planned.session, "single_threaded", Failing(artifact.path))
+    assert isinstance(planned.session, SideBySide)
+    monkeypatch.setattr(planned.session.single_threaded, "run_univariate", failing)
     with pytest.raises(ZeroDivisionError):
         planned(torch.randn(2000, 100))
     assert len(begun) < 1000
@@ -81,18 +92,18 @@ def test_the_first_error_ends_the_others(artifact: Artifact, monkeypatch: pytest
 def test_an_artifact_replaced_behind_a_pipeline_is_noticed(artifact: Artifact, tmp_path: Path) -> None:
     """Its graphs would forecast another checkpoint than the one that was verified and loaded."""
     folder = Path(shutil.copytree(artifact.path, tmp_path / "mine"))
-    session = SingleThreaded(folder)
+    session = graphs(folder)
     arguments = torch.randn(2, 30), torch.full((2, 16), torch.nan)
     other = Path(shutil.copy(folder / UNIVARIATE, tmp_path / "other"))
     other.replace(folder / UNIVARIATE)
     with pytest.raises(IntegrityError, match="was replaced after it was loaded") as raised:
         session.run_univariate(*arguments)
     assert raised.value.fix == f"load({str(folder)!r}) again"
-    assert SingleThreaded(folder).run_univariate(*arguments).shape[0] == 2
+    assert graphs(folder).run_univariate(*arguments).shape[0] == 2
 
 
 def test_a_graph_is_opened_once_by_many_threads(artifact: Artifact) -> None:
-    session = SingleThreaded(artifact.path)
+    session = graphs(artifact.path)
     assert session._opened == {}
     arguments = torch.randn(2, 30), torch.full((2, 16), torch.nan)
     workers = [threading.Thread(target=session.run_univariate, args=arguments) for _ in range(4)]

@@ -46,12 +46,10 @@ _SHAPES = """
     not_singles = Greater (longest, one)
     equal_not_singles = And (equal, not_singles)
     one_length = Squeeze (equal_not_singles)
-    attended = If (one_length) <
 """
 
 # A batch of [segments, tokens and heads], each a product over the rows of one segment.
 _EQUAL = """
-    then_branch = equal_segments () => (equal_output) {
     segments = Div (rows, longest)
     parts = Mul (tokens, heads)
     split = Concat <axis: int = 0> (segments, longest, parts, head_dim)
@@ -79,12 +77,10 @@ _EQUAL = """
     mixed_rows = Transpose <perm: ints = [0, 2, 1, 3]> (mixed)
     shape = Shape (query)
     equal_output = Reshape (mixed_rows, shape)
-    },
 """
 
 # Per row: its place in its segment; and the bounds of the lanes.
 _PLAN = """
-    else_branch = lanes () => (lanes_output) {
     scalar_zero = Constant <value_int: int = 0> ()
     scalar_one = Constant <value_int: int = 1> ()
     scalar_rows = Squeeze (rows)
@@ -168,25 +164,35 @@ _LANE = """
     taken_{n} = Add (taken_{p}, padded_{n})
 """
 
-# Of the lanes, singles come from the values themselves; of both branches, dead tokens become 0.
-_FOOTER = """
+# Singles come from the values themselves, the others from their lane.
+_JOIN = """
     results = Concat <axis: int = 0> (value, {results})
     lanes_output = Gather (results, source_{last})
-    }} >
+"""
+
+_EITHER = """
+    attended = If (one_length) <
+    then_branch = equal_segments () => (equal_output) {{ {equal} }},
+    else_branch = lanes () => (lanes_output) {{ {lanes} }} >
+"""
+
+# Dead tokens become 0.
+_FOOTER = """
     alive_column = Unsqueeze (key_mask, two)
     nothing = CastLike (zero, query)
     output = Where (alive_column, attended, nothing)
-}}
+}
 """
 
 
-def function_body(num_heads: int) -> onnx.FunctionProto:
+def function_body(num_heads: int, branches: bool = True) -> onnx.FunctionProto:
     """The operator as an ONNX function of opset 20.
 
     Args:
         num_heads: Heads that the last dimension of query, key and value is split into.
+        branches: Whether segments of one length have a branch of their own, or go through the lanes too.
     """
-    lanes = [
+    each = [
         _LANE.format(
             n=n,
             p=n - 1,
@@ -196,5 +202,8 @@ def function_body(num_heads: int) -> onnx.FunctionProto:
         for n in range(1, LANES + 1)
     ]
     results = ", ".join(f"result_{n}" for n in range(1, LANES + 1))
-    text = _HEADER + _SHAPES.replace("@HEADS@", str(num_heads)) + _EQUAL + _PLAN + "".join(lanes)
-    return onnx.parser.parse_function(text + _FOOTER.format(results=results, last=LANES))
+    lanes = _PLAN + "".join(each) + _JOIN.format(results=results, last=LANES)
+    without = lanes + "attended = Identity (lanes_output)"
+    attended = _EITHER.format(equal=_EQUAL, lanes=lanes) if branches else without
+    shapes = _SHAPES.replace("@HEADS@", str(num_heads))
+    return onnx.parser.parse_function(_HEADER + shapes + attended + _FOOTER)

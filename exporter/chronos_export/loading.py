@@ -31,7 +31,7 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
         path: A folder that `chronos-export` published; every file is verified first.
         provider: "cpu" or "cuda" for onnxruntime, "openvino", or "tensorrt" or "tensorrt-rtx" for an engine;
             "auto" is onnxruntime on the CPU, or OpenVINO for bfloat16.
-        threads: Threads inside an operator of onnxruntime; 0 leaves it to onnxruntime.
+        threads: Threads of onnxruntime or OpenVINO; 0 leaves it to them.
 
     Returns:
         Upstream's pipeline with `predict`, `predict_quantiles` and `predict_df`.
@@ -54,7 +54,7 @@ def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[S
     if provider in PROVIDERS:
         return OrtSession(artifact.path, provider, threads), limits
     if provider == OPENVINO:
-        return OpenVinoSession(artifact.path), limits
+        return OpenVinoSession(artifact.path, threads), limits
     if provider not in MODULES:
         raise UsageError(
             f"unknown provider {provider!r}", allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *MODULES])

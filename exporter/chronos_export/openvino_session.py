@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -12,33 +13,41 @@ import torch
 from torch import Tensor
 
 from chronos_export.errors import MachineError
+from chronos_export.group_attention_onnx import function_body
 from chronos_export.onnx_export import GENERAL, UNIVARIATE
+from chronos_export.session import SingleThreaded
 
 
 class OpenVinoSession:
-    """Both graphs on OpenVINO's CPU device. Safe to call from several threads.
+    """Both graphs on OpenVINO's CPU device. Safe to call from several threads; see `session.SideBySide`.
 
     Args:
         folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        threads: Threads a call; 0 leaves it to OpenVINO.
 
     Raises:
         MachineError: If OpenVINO is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int = 0) -> None:
         if not has_openvino():
             raise MachineError(
                 "the provider openvino needs a package of that name, which is not installed",
                 fix="pip install 'chronos-export[openvino]'",
             )
         self.device = torch.device("cpu")
-        self._general, self._univariate = _Graph(folder / GENERAL), _Graph(folder / UNIVARIATE)
+        self.workers = threads or torch.get_num_threads()
+        streams = {"NUM_STREAMS": self.workers, "INFERENCE_NUM_THREADS": self.workers}
+        self.single_threaded = SingleThreaded(folder, lambda path: _Graph(path, streams))
+        shared = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
+        self._general, self._univariate = (
+            _Graph(folder / GENERAL, shared),
+            _Graph(folder / UNIVARIATE, shared),
+        )
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `session.Session.run`."""
-        # OpenVINO computes int64 in 32 bits: only small ids are safe, and only equality matters.
-        _, small_ids = group_ids.unique(return_inverse=True)
-        return self._general(context=context, group_ids=small_ids, future_covariates=future_covariates)
+        return self._general(context=context, group_ids=group_ids, future_covariates=future_covariates)
 
     def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
         """See `session.Session.run_univariate`."""
@@ -51,20 +60,38 @@ def has_openvino() -> bool:
 
 
 class _Graph:
-    """One compiled graph, with a request for every thread that calls it."""
+    """One compiled graph, with a request for every thread that calls it.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The graph.
+        settings: OpenVINO's of streams and threads; a stream answers a call at a time.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, int]) -> None:
         import openvino
 
         core = openvino.Core()
+        proto = onnx.load(path)
+        _remove_branches(proto)
         # OpenVINO knows no local functions, so the operator's body is put in its place.
-        proto = onnx.inliner.inline_local_functions(onnx.load(path))
+        proto = onnx.inliner.inline_local_functions(proto)
         model = core.read_model(proto.SerializeToString(), b"")
-        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **settings})
         self._local = threading.local()
 
     def __call__(self, **feed: Tensor) -> Tensor:
+        if "group_ids" in feed:
+            # OpenVINO computes int64 in 32 bits: only small ids are safe, and only equality matters.
+            _, feed["group_ids"] = feed["group_ids"].unique(return_inverse=True)
         if not hasattr(self._local, "request"):
             self._local.request = self._compiled.create_infer_request()
         results = self._local.request.infer({name: x.contiguous().numpy() for name, x in feed.items()})
         return torch.from_numpy(results[0].copy())
+
+
+def _remove_branches(model: onnx.ModelProto) -> None:
+    """Take the body of group attention without branches: OpenVINO 2026.4 gets a first call of one wrong."""
+    heads = {a.i for node in model.graph.node for a in node.attribute if a.name == "num_heads"}
+    for function in model.functions:
+        (num_heads,) = heads
+        function.CopyFrom(function_body(num_heads, branches=False))

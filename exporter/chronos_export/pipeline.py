@@ -16,7 +16,7 @@ from torch import Tensor
 from chronos_export.errors import UsageError
 from chronos_export.plan import Call, Limits, observed_length
 from chronos_export.schedule import Schedule, schedule
-from chronos_export.session import OrtSession, Session
+from chronos_export.session import Session, SideBySide
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class SessionModel:
             answer(self.session, call)
         if not calls.beside:
             return
-        assert isinstance(self.session, OrtSession)
+        assert isinstance(self.session, SideBySide)
         with ThreadPoolExecutor(self.session.workers) as pool:
             for _ in pool.map(partial(answer, self.session.single_threaded), calls.beside):
                 pass  # so that the first error ends the others
@@ -129,7 +129,7 @@ def as_pipeline(session: Session, chronos_config: dict[str, Any], limits: Limits
 
 
 def _workers(session: Session) -> int:
-    return session.workers if isinstance(session, OrtSession) else 1
+    return session.workers if isinstance(session, SideBySide) else 1
 
 
 def _check_context(context: Tensor) -> int:

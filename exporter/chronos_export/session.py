@@ -2,6 +2,7 @@
 
     OrtSession      the ONNX graphs on onnxruntime
     TorchSession    the rewritten model in PyTorch
+    SingleThreaded  the graphs of another session, opened once more for calls side by side
 
 A session answers exactly the rows it is given; cutting a batch into calls is `plan.py`'s work.
 """
@@ -9,8 +10,9 @@ A session answers exactly the rows it is given; cutting a batch into calls is `p
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import onnxruntime as ort
@@ -23,6 +25,7 @@ from chronos_export.errors import IntegrityError, MachineError, UsageError
 from chronos_export.onnx_export import GENERAL, UNIVARIATE, WEIGHTS
 
 Array = NDArray[np.generic]
+Graph = Callable[..., Tensor]  # an opened graph: its inputs by name to its forecasts
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -53,17 +56,26 @@ class Session(Protocol):
         ...
 
 
+@runtime_checkable
+class SideBySide(Session, Protocol):
+    """A session that can answer several calls at a time.
+
+    Attributes:
+        workers: How many calls are best answered at a time, each on one thread, by `single_threaded`.
+        single_threaded: The same graphs for those.
+    """
+
+    workers: int
+    single_threaded: Session
+
+
 class OrtSession:
-    """Both graphs on onnxruntime. Safe to call from several threads.
+    """Both graphs on onnxruntime. Safe to call from several threads; see `SideBySide`.
 
     Args:
         folder: Where `model.onnx`, `univariate.onnx` and their weights are.
         provider: "cpu" or "cuda".
         threads: Threads inside an operator; 0 leaves it to onnxruntime.
-
-    Attributes:
-        workers: How many calls are best answered at a time, each on one thread, by `single_threaded`.
-        single_threaded: The same graphs for those.
 
     Raises:
         UsageError: If the provider is not one of these.
@@ -74,45 +86,46 @@ class OrtSession:
         self.device = torch.device("cpu")
         self.provider = _provider_name(provider)
         self.workers = (threads or torch.get_num_threads()) if provider == "cpu" else 1
-        self.single_threaded = SingleThreaded(folder)
-        self._general = _open(folder / GENERAL, self.provider, threads)
-        self._univariate = _open(folder / UNIVARIATE, self.provider, threads)
+        self.single_threaded = SingleThreaded(folder, lambda path: _OrtGraph(path, PROVIDERS["cpu"], 1))
+        self._general = _OrtGraph(folder / GENERAL, self.provider, threads)
+        self._univariate = _OrtGraph(folder / UNIVARIATE, self.provider, threads)
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `Session.run`."""
-        feed = {"context": context, "group_ids": group_ids, "future_covariates": future_covariates}
-        return _call(self._general, feed)
+        return self._general(context=context, group_ids=group_ids, future_covariates=future_covariates)
 
     def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
         """See `Session.run_univariate`."""
-        return _call(self._univariate, {"context": context, "future_covariates": future_covariates})
+        return self._univariate(context=context, future_covariates=future_covariates)
 
 
 class SingleThreaded:
-    """Both graphs on onnxruntime with one thread a call. Each takes memory from its first call on.
+    """Both graphs with one thread a call. Each takes memory from its first call on.
 
     Args:
         folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        open_graph: Opens one of them.
 
     Raises:
         IntegrityError: By the first call of a graph: the files are no longer those that were there before.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, open_graph: Callable[[Path], Graph]) -> None:
         self.device = torch.device("cpu")
         self._folder, self._stamps = folder, _stamps(folder)
-        self._lock, self._opened = threading.Lock(), dict[str, ort.InferenceSession]()
+        self._open_graph = open_graph
+        self._lock, self._opened = threading.Lock(), dict[str, Graph]()
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `Session.run`."""
-        feed = {"context": context, "group_ids": group_ids, "future_covariates": future_covariates}
-        return _call(self._graph(GENERAL), feed)
+        general = self._graph(GENERAL)
+        return general(context=context, group_ids=group_ids, future_covariates=future_covariates)
 
     def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
         """See `Session.run_univariate`."""
-        return _call(self._graph(UNIVARIATE), {"context": context, "future_covariates": future_covariates})
+        return self._graph(UNIVARIATE)(context=context, future_covariates=future_covariates)
 
-    def _graph(self, name: str) -> ort.InferenceSession:
+    def _graph(self, name: str) -> Graph:
         with self._lock:
             if name not in self._opened:
                 if _stamps(self._folder) != self._stamps:
@@ -120,7 +133,7 @@ class SingleThreaded:
                         f"{self._folder} was replaced after it was loaded",
                         fix=f"load({str(self._folder)!r}) again",
                     )
-                self._opened[name] = _open(self._folder / name, PROVIDERS["cpu"], threads=1)
+                self._opened[name] = self._open_graph(self._folder / name)
             return self._opened[name]
 
 
@@ -162,6 +175,18 @@ def _provider_name(provider: str) -> str:
     return name
 
 
+class _OrtGraph:
+    """One graph on onnxruntime."""
+
+    def __init__(self, path: Path, provider: str, threads: int) -> None:
+        self._session = _open(path, provider, threads)
+
+    def __call__(self, **feed: Tensor) -> Tensor:
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in feed.items()}
+        (out,) = self._session.run(["quantile_preds"], arrays)
+        return torch.from_numpy(out)
+
+
 def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -186,9 +211,3 @@ def _stamps(folder: Path) -> list[tuple[int, int, int]]:
     """What changes when a file is replaced."""
     found = [(folder / name).stat() for name in (GENERAL, UNIVARIATE, WEIGHTS) if (folder / name).exists()]
     return [(file.st_ino, file.st_mtime_ns, file.st_size) for file in found]
-
-
-def _call(session: ort.InferenceSession, feed: dict[str, Tensor]) -> Tensor:
-    arrays = {name: tensor.contiguous().numpy() for name, tensor in feed.items()}
-    (out,) = session.run(["quantile_preds"], arrays)
-    return torch.from_numpy(out)

@@ -13,7 +13,7 @@ from time import perf_counter
 import torch
 
 from chronos_export.plan import Limits
-from chronos_export.session import OrtSession, Session
+from chronos_export.session import Session, SideBySide
 
 TOKENS = (400, 800, 1600, 3200)
 STEPS, HORIZON = 1440, 96  # of the rows that are timed
@@ -34,7 +34,7 @@ def tune(session: Session, patch: int, context_length: int) -> Limits:
     """
     steps = min(STEPS, context_length)
     tokens = -(-steps // patch) + 1 + -(-HORIZON // patch)
-    if isinstance(session, OrtSession) and session.workers > 1:
+    if isinstance(session, SideBySide) and session.workers > 1:
         session = session.single_threaded
     best, chosen = float("inf"), TOKENS[0]
     for size in TOKENS:
