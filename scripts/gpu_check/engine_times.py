@@ -1,4 +1,7 @@
-"""TensorRT at full size: times beside the other contenders', and what CUDA graphs are worth."""
+"""TensorRT at full size: times beside the other contenders', and what CUDA graphs are worth.
+
+Last comes the same graph with TensorRT's own attention, where it has one.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from typing import Any
 import torch
 
 from . import small_batch, whole_model
-from .engines import build, options_here
+from .accuracy import NARROW
+from .engines import RIVAL, build, options_here, rival_here
 from .models import CONTENDERS, HORIZON, MODES, Batch, Forward, make_batch, make_upstream
-from .setting import GROUP, Record, Setting
+from .setting import GROUP, Record, Setting, failure
 from .timing import latency_ms, matmul_rate
 
 
@@ -25,6 +29,7 @@ def time_engines(setting: Setting) -> Iterator[Record]:
     from chronos import Chronos2Pipeline
 
     from chronos_export.checkpoint import load_checkpoint
+    from chronos_export.errors import BuildError
 
     options, obstacle = options_here(setting, context=setting.context, horizon=HORIZON)
     if options is None:
@@ -42,6 +47,16 @@ def time_engines(setting: Setting) -> Iterator[Record]:
             info = build(checkpoint, work, (GROUP, *setting.rows), options, mode)
             yield _build_record(info, mode)
             yield from _time_engine(info, mode, setting, upstream.config, right)
+        rival, _ = rival_here(context=setting.context, horizon=HORIZON)
+        for mode in NARROW if rival else ():
+            (work := Path(folder, f"rival {mode}")).mkdir()
+            try:
+                info = build(checkpoint, work, setting.rows, rival, mode)
+            except BuildError as error:
+                yield {"table": whole_model.TABLE, "type": mode, "contender": RIVAL, **failure(RIVAL, error)}
+                continue
+            yield _build_record(info, mode)
+            yield from _time_rows(RIVAL, _sessions(info)[0], mode, setting, upstream.config, right)
 
 
 def _build_record(info: Any, mode: str) -> Record:
@@ -49,6 +64,7 @@ def _build_record(info: Any, mode: str) -> Record:
         "table": "engines",
         "type": mode,
         "target": info.target,
+        "attention": info.attention,
         "build, s": info.build_seconds,
         "plan, MB": info.bytes / 1e6,
         "peak RSS, GB": info.peak_rss_bytes / 1e9,
@@ -58,29 +74,40 @@ def _build_record(info: Any, mode: str) -> Record:
 def _time_engine(
     info: Any, mode: str, setting: Setting, config: Any, right: torch.Tensor
 ) -> Iterator[Record]:
+    name = f"ours, {info.target}"
+    graphs, plain = _sessions(info)
+    yield _same_bits(graphs, plain, mode, setting)
+    batches = [make_batch(GROUP, setting, seed) for seed in range(2)]
+    on_host = [Batch(batch.context.cpu(), batch.group_ids.cpu()) for batch in batches]
+    for contender, session, given in (
+        (f"{name}, {small_batch.CAPTURED}", graphs, batches),
+        (f"{name}, {small_batch.CAPTURED}, from the CPU", graphs, on_host),
+        (name, plain, batches),
+    ):
+        ms = latency_ms(_forward(session), given)
+        yield {"table": small_batch.TABLE, "type": mode, "contender": contender, "ms": ms}
+    yield from _time_rows(name, graphs, mode, setting, config, right)
+
+
+def _sessions(info: Any) -> tuple[Any, Any]:
+    """Of one engine: in CUDA graphs, and without."""
     from chronos_export.compiled import plugin_library
     from chronos_export.engine_load import load_engine
     from chronos_export.manifest import hash_file
     from chronos_export.tensorrt_session import TensorRtSession
 
     loaded = load_engine(info, hash_file(info.path).sha256, plugin_library(), "")
-    graphs, plain = TensorRtSession(loaded, info), TensorRtSession(loaded, info, graphs=0)
-    yield _same_bits(graphs, plain, mode, setting)
-    batches = [make_batch(GROUP, setting, seed) for seed in range(2)]
-    on_host = [Batch(batch.context.cpu(), batch.group_ids.cpu()) for batch in batches]
-    for name, session, given in (
-        (f"ours, {info.target}, {small_batch.CAPTURED}", graphs, batches),
-        (f"ours, {info.target}, {small_batch.CAPTURED}, from the CPU", graphs, on_host),
-        (f"ours, {info.target}", plain, batches),
-    ):
-        ms = latency_ms(_forward(session), given)
-        yield {"table": small_batch.TABLE, "type": mode, "contender": name, "ms": ms}
+    return TensorRtSession(loaded, info), TensorRtSession(loaded, info, graphs=0)
+
+
+def _time_rows(
+    name: str, session: Any, mode: str, setting: Setting, config: Any, right: torch.Tensor
+) -> Iterator[Record]:
     rate = matmul_rate(mode, setting.device)
     for rows in setting.rows:
         batch = make_batch(rows, setting)
         per_second = rate / whole_model.work(config, rows, setting)
-        name = f"ours, {info.target}"
-        record = whole_model.measure(name, mode, _forward(graphs), batch, right, per_second)
+        record = whole_model.measure(name, mode, _forward(session), batch, right, per_second)
         record.pop(whole_model.PEAK, None)  # PyTorch counts what an engine is given, not what it takes
         yield record
 

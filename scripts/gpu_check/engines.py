@@ -1,6 +1,7 @@
 """TensorRT on the demo checkpoint: engines built in every type and held against upstream.
 
-With TensorRT where it is installed, else with TensorRT-RTX; both need the compiled plugin to run.
+With TensorRT where it is installed, else with TensorRT-RTX; both need the compiled plugin to run. TensorRT's
+own attention, where it has one, is a rival.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .accuracy import SOURCE, as_records
+from .accuracy import NARROW, SOURCE, as_records
 from .setting import Record, Setting
 
 ROWS = (100, 200)
 DTYPES = ("float32", "tf32", "float16", "bfloat16")
 AHEAD_OF_TIME = ("8.6",)  # what a machine without a GPU builds for
+RIVAL = "TensorRT's own attention"
 
 
 def check_demo(setting: Setting) -> Iterator[Record]:
@@ -25,8 +27,7 @@ def check_demo(setting: Setting) -> Iterator[Record]:
         ImportError: chronos-forecasting or this package's needs are not installed.
     """
     from chronos_export.checkpoint import load_checkpoint, load_reference
-    from chronos_export.engine_proof import prove_engine
-    from chronos_export.precision import precision_of
+    from chronos_export.errors import BuildError
     from chronos_export.proof import cases_of
 
     options, obstacle = options_here(setting)
@@ -36,12 +37,28 @@ def check_demo(setting: Setting) -> Iterator[Record]:
     checkpoint = load_checkpoint(SOURCE)
     reference, cases = load_reference(checkpoint).model, cases_of(checkpoint.config)
     for dtype in DTYPES if setting.device == "cuda" else DTYPES[:1]:
-        with tempfile.TemporaryDirectory() as folder:
-            info = build(checkpoint, Path(folder), ROWS, options, dtype)
-            proof, results = prove_engine(reference, info, cases, precision_of(dtype), lambda event: None)
-        built = f"{info.plugin_layers} plugin layers, {info.build_seconds:.1f} s, {info.bytes / 1e6:.1f} MB"
-        yield {"check": f"{info.target}, {dtype}", "good": True, "detail": f"{built}; {proof.line}"}
-        yield from as_records(results, dtype)
+        yield from _check(checkpoint, reference, cases, options, dtype)
+    rival, obstacle = rival_here()
+    if rival is None:
+        yield {"check": RIVAL, "good": None, "detail": obstacle}
+        return
+    for dtype in NARROW:
+        try:
+            yield from _check(checkpoint, reference, cases, rival, dtype)
+        except BuildError as error:
+            yield {"check": f"{RIVAL}, {dtype}", "good": None, "detail": error.summary}
+
+
+def _check(checkpoint: Any, reference: Any, cases: Any, options: Any, dtype: str) -> Iterator[Record]:
+    from chronos_export.engine_proof import prove_engine
+    from chronos_export.precision import precision_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        info = build(checkpoint, Path(folder), ROWS, options, dtype)
+        proof, results = prove_engine(reference, info, cases, precision_of(dtype), lambda event: None)
+    built = f"{info.attention}, {info.build_seconds:.1f} s, {info.bytes / 1e6:.1f} MB"
+    yield {"check": f"{info.target}, {dtype}", "good": True, "detail": f"{built}; {proof.line}"}
+    yield from as_records(results, dtype)
 
 
 def options_here(setting: Setting, **limits: int) -> tuple[Any, str]:
@@ -57,6 +74,20 @@ def options_here(setting: Setting, **limits: int) -> tuple[Any, str]:
     options = EngineOptions("tensorrt-rtx", compute_capabilities=AHEAD_OF_TIME)
     try:
         require(options, precision_of(DTYPES[0]))
+    except MachineError as error:
+        return None, error.summary
+    return options, ""
+
+
+def rival_here(**limits: int) -> tuple[Any, str]:
+    """What to build for TensorRT's own attention, or None and why it cannot be built."""
+    from chronos_export.errors import MachineError
+    from chronos_export.precision import precision_of
+    from chronos_export.targets import EngineOptions, require
+
+    options = EngineOptions("tensorrt", attention="native", **limits)
+    try:
+        require(options, precision_of(NARROW[0]))
     except MachineError as error:
         return None, error.summary
     return options, ""
