@@ -339,3 +339,12 @@ def far_covariate(m: _Maker) -> Case:
     future = m.unknown(3, m.patch)
     future[1] = 1e8
     return m.case([0, 0, 0], context, future)
+
+
+@_case
+def ragged_groups_of_three(m: _Maker) -> Case:
+    """Groups of one size, whose rows begin at different steps."""
+    context = m.series(6, 6 * m.patch)
+    for row, missing in enumerate([0, 2 * m.patch + 1, 4 * m.patch, 3 * m.patch, 0, 5 * m.patch]):
+        context[row, :missing] = np.nan
+    return m.case([1, 0, 1, 0, 0, 1], context)
