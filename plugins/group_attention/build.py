@@ -49,11 +49,12 @@ class Resources:
 
     @property
     def budget(self) -> int:
-        """Registers a thread may take: 4 blocks of 128 threads fit a multiprocessor, or 5 of 16-bit mma_kernel."""
+        """Registers a thread may take: 4 blocks of 128 threads fit a multiprocessor, or 5 of mma_kernel."""
         if self.kernel.startswith("row_kernel"):
             return 72
-        narrow = self.kernel in ("mma_kernel<Float16>", "mma_kernel<BFloat16>")
-        return 96 if narrow and self.architecture >= 90 else 128
+        if self.kernel == "mma_kernel<Tf32>":
+            return 168  # 3 blocks
+        return 96 if self.kernel.startswith("mma_kernel") and self.architecture >= 90 else 128
 
     @property
     def within_budget(self) -> bool:

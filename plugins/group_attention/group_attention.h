@@ -5,6 +5,10 @@
  * with no score scaling and a float32 softmax. Rows are sorted by group, so a group is a segment of
  * consecutive rows. A dead query, and a segment with no alive key, gives 0.
  *
+ * float32 numbers are multiplied as they are unless `allow_tf32` is set: then queries, keys, values and weights are
+ * rounded to tf32's 10 bits of mantissa where head_dim is 64 and every row starts at a multiple of 16 bytes. Sums are
+ * float32 in every type.
+ *
  * The call only enqueues work on `stream`: no allocation, no host synchronization, no output to the
  * terminal, no exception; it can be captured into a CUDA graph. Results are deterministic.
  */
@@ -60,7 +64,7 @@ typedef struct ChronosGroupAttentionParams {
 
   int32_t rows, tokens, heads, head_dim;
   int32_t dtype;      /* enum ChronosDtype */
-  int32_t allow_tf32; /* 0: float32 products are exact; 1: tf32 would do (today's kernels are exact either way) */
+  int32_t allow_tf32; /* 0: float32 products are exact; 1: tf32 will do, and is used where it can be */
 } ChronosGroupAttentionParams;
 
 /* Enqueue the attention on `stream`; CHRONOS_OK, another ChronosResult, or a cudaError_t. */

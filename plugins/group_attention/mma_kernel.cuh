@@ -15,13 +15,15 @@ constexpr int kMmaKeysPerStep = 32;
 template <class Element>
 constexpr int kMmaKeysPerTile = 1024 / kChunks<Element>;
 
-// As many as fit into a multiprocessor's shared memory; tf32, whose queries take twice the registers, into those.
-template <class Element>
+// 16 bit: as many as fit into a multiprocessor's shared memory. tf32, whose queries take twice the registers: as many
+// as fit into those.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int kMmaBlocks = 4;
+constexpr int kMma16BitBlocks = 4;
 #else
-constexpr int kMmaBlocks = kChunks<Element> == 8 ? 5 : 4;
+constexpr int kMma16BitBlocks = 5;
 #endif
+template <class Element>
+constexpr int kMmaBlocks = sizeof(typename Element::Storage) == 2 ? kMma16BitBlocks : 3;
 
 template <class Element>
 constexpr int kMmaSharedBytes = 16 * (2 * kMmaKeysPerTile<Element> * kPitch<Element> + kWarps);  // keys, values, alive
@@ -144,8 +146,7 @@ __global__ void __launch_bounds__(kThreads, kMmaBlocks<Element>) mma_kernel(cons
   const auto start_tile = [&](int tile) {
     copy_tile_async<Element, kKeys>(keys, p.key, p.key_stride, place, tile, window.end, thread);
     copy_tile_async<Element, kKeys>(values, p.value, p.value_stride, place, tile, window.end, thread);
-    static_assert(kKeys <= kThreads, "a thread looks at one key at most");
-    if (32 * warp >= kKeys) return;
+    static_assert(kKeys <= kThreads, "a thread looks at one key, of which a short tile needs fewer");
     const uint32_t keys_alive = alive_keys(p, tile + 32 * warp, window.end, place.token, lane);
     if (lane == 0) store_shared_word(&alive[warp], keys_alive);
   };

@@ -23,6 +23,9 @@ ptxas info    : Compiling entry function '_ZN7chronos10mma_kernelINS_8BFloat16EE
 ptxas info    : Function properties for _ZN7chronos10mma_kernelINS_8BFloat16EEEv27ChronosGroupAttentionParams
     8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads
 ptxas info    : Used 96 registers, used 1 barriers
+ptxas info    : Compiling entry function '_ZN7chronos10mma_kernelINS_4Tf32EEEvNS_1P' for 'sm_90'
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 148 registers, used 1 barriers
 ptxas info    : Compiling entry function '_ZN7chronos10fma_kernelE27ChronosGroupAttentionParams' for 'sm_80'
 ptxas info    : Function properties for _ZN7chronos10fma_kernelE27ChronosGroupAttentionParams
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
@@ -34,6 +37,7 @@ def test_the_compilers_report_is_read() -> None:
     assert build.parse_resources(SAID) == [
         build.Resources("fma_kernel", 80, 127, 0),
         build.Resources("mma_kernel<BFloat16>", 90, 96, 16),
+        build.Resources("mma_kernel<Tf32>", 90, 148, 0),
     ]
 
 
@@ -50,6 +54,8 @@ def test_a_report_without_registers_is_an_error() -> None:
         (build.Resources("fma_kernel", 80, 100, 4), False),
         (build.Resources("mma_kernel<Float16>", 90, 97, 0), False),
         (build.Resources("mma_kernel<Float16>", 86, 126, 0), True),
+        (build.Resources("mma_kernel<Tf32>", 80, 168, 0), True),
+        (build.Resources("mma_kernel<Tf32>", 120, 169, 0), False),
         (build.Resources("row_kernel<Float16>", 90, 73, 0), False),
     ],
 )
@@ -69,7 +75,7 @@ def test_the_library_for_all_gpus(tmp_path: Path) -> None:
     library = tmp_path / build.LIBRARY_NAME
     resources = build.build_library(library)
     assert {r.architecture for r in resources} == set(build.ARCHITECTURES)
-    assert len({r.kernel for r in resources}) == 6
+    assert len({r.kernel for r in resources}) == 7
     assert all(r.within_budget for r in resources)
     _script("kernel").inspect_library(tmp_path)  # raises if it exports or needs anything else
     header = (build.SOURCE_FOLDER / "group_attention.h").read_text()

@@ -10,6 +10,7 @@ namespace {
 
 using chronos::BFloat16;
 using chronos::Float16;
+using chronos::Tf32;
 
 enum Layout { kRowsFirst, kTokensFirst, kHeadsFirst, kFused, kUnaligned };
 
@@ -138,15 +139,47 @@ struct Answer {
   std::vector<double> output, bound;  // [head_dim]
 };
 
-double unit_roundoff(int dtype) {
-  return dtype == CHRONOS_FLOAT32 ? 0x1p-24 : dtype == CHRONOS_FLOAT16 ? 0x1p-11 : 0x1p-8;
+// What is asked for.
+struct Mode {
+  const char* name;
+  int dtype;
+  bool allow_tf32 = false;
+};
+
+const Mode kModes[] = {{"float32", CHRONOS_FLOAT32},
+                       {"tf32", CHRONOS_FLOAT32, true},
+                       {"float16", CHRONOS_FLOAT16},
+                       {"bfloat16", CHRONOS_BFLOAT16}};
+
+// Unit roundoffs of what is rounded on the way, besides float32 sums.
+struct Rounding {
+  double inputs = 0, weights = 0, output = 0x1p-24;
+  bool inputs_are_known = false;  // the answer is that of the inputs after their rounding to tf32
+};
+
+bool is_fast(const Case& c) { return c.head_dim == 64 && c.layout != kUnaligned; }
+bool is_poisoned(const Case& c) { return c.poisoned_segment >= 0 || c.poisoned_dead; }
+
+// tf32 has 10 bits of mantissa. It is held to float64, and where no row is answered again in float32, also to float64
+// with the inputs that its products see: that bound is narrow enough to tell rounding from truncating.
+std::vector<Rounding> roundings(const Case& c, const Mode& mode) {
+  if (mode.dtype == CHRONOS_FLOAT16) return {{0, 0x1p-11, 0x1p-11}};
+  if (mode.dtype == CHRONOS_BFLOAT16) return {{0, 0x1p-8, 0x1p-8}};
+  if (!mode.allow_tf32 || !is_fast(c)) return {{}};
+  const Rounding whole{0x1p-11, 0x1p-11}, known{0, 0x1p-11, 0x1p-24, true};
+  return is_poisoned(c) ? std::vector<Rounding>{whole} : std::vector<Rounding>{whole, known};
 }
 
-// The attention of one row in float64, and how far float32 arithmetic with rounded weights may be from it.
-Answer answer(const Case& c, const Inputs& in, int dtype, int row, int token, int head) {
+// The attention of one row in float64, and how far float32 arithmetic with this rounding may be from it.
+Answer answer(const Case& c, const Inputs& in, const Rounding& rounding, int row, int token, int head) {
   Answer result{std::vector<double>(c.head_dim, 0.0), std::vector<double>(c.head_dim, 0.0)};
   if (!in.alive[row * c.tokens + token]) return result;
-  const double u32 = 0x1p-24, u = unit_roundoff(dtype);
+  const double u32 = 0x1p-24;
+  const bool copied = in.end[row] - in.begin[row] == 1;
+  const auto number = [&](const Tensor& t, int of, int d) {
+    const double x = t.get(t.index(of, token, head, d));
+    return rounding.inputs_are_known && !copied ? __uint_as_float(Tf32::round(static_cast<float>(x))) : x;
+  };
   std::vector<int> keys;
   std::vector<double> scores;
   double largest = -INFINITY, magnitude = 0, total = 0;
@@ -154,8 +187,7 @@ Answer answer(const Case& c, const Inputs& in, int dtype, int row, int token, in
     if (!in.alive[key * c.tokens + token]) continue;
     double score = 0, size = 0;
     for (int d = 0; d < c.head_dim; d++) {
-      const double product = in.query.get(in.query.index(row, token, head, d)) *
-                             in.key.get(in.key.index(key, token, head, d));
+      const double product = number(in.query, row, d) * number(in.key, key, d);
       score += product;
       size += std::fabs(product);
     }
@@ -165,32 +197,34 @@ Answer answer(const Case& c, const Inputs& in, int dtype, int row, int token, in
     magnitude = std::max(magnitude, size);
   }
   for (double score : scores) total += std::exp(score - largest);
-  const double score_error = 2 * c.head_dim * u32 * magnitude;  // of a score and of the largest
-  const bool copied = in.end[row] - in.begin[row] == 1;
+  const double product_error = 2 * rounding.inputs + rounding.inputs * rounding.inputs;
+  const double score_error = 2 * (c.head_dim * u32 + product_error) * magnitude;  // of a score and of the largest
+  const double rounded = rounding.inputs + (keys.size() == 1 ? 0 : rounding.weights);  // a weight of 1 is exact
   for (int d = 0; d < c.head_dim; d++) {
     double output = 0, bound = 0;
     for (size_t i = 0; i < keys.size(); i++)
-      output += std::exp(scores[i] - largest) / total * in.value.get(in.value.index(keys[i], token, head, d));
+      output += std::exp(scores[i] - largest) / total * number(in.value, keys[i], d);
     for (size_t i = 0; i < keys.size(); i++) {
-      const double value = in.value.get(in.value.index(keys[i], token, head, d));
-      const double weight_error = std::expm1(score_error) + 3 * u32 * (largest - scores[i]) + 0x1p-21 +
-                                  (keys.size() + 8.0) * u32 + (dtype == CHRONOS_FLOAT32 ? 0 : u);
-      bound += std::exp(scores[i] - largest) / total * (std::fabs(value) + std::fabs(output)) * weight_error;
+      const double weight_error = std::expm1(score_error + rounded) + 3 * u32 * (largest - scores[i]) + 0x1p-21 +
+                                  (keys.size() + 8.0) * u32;
+      bound += std::exp(scores[i] - largest) / total * (std::fabs(number(in.value, keys[i], d)) + std::fabs(output)) *
+               weight_error;
     }
     result.output[d] = output;
-    result.bound[d] = copied ? 0 : bound + u * std::fabs(output) + (dtype == CHRONOS_FLOAT16 ? 0x1p-24 : 0x1p-126);
+    const double smallest = rounding.output == 0x1p-11 ? 0x1p-24 : 0x1p-126;  // float16's subnormals are coarse
+    result.bound[d] = copied ? 0 : bound + rounding.output * std::fabs(output) + smallest;
   }
   return result;
 }
 
 // The largest error as a share of its bound; infinity if a number is missing or an untouched one was written.
-double worst_share(const Case& c, const Inputs& in, int dtype) {
+double worst_share(const Case& c, const Inputs& in, const Rounding& rounding) {
   double worst = 0;
   std::vector<bool> answered(in.output.floats.size() + in.output.halves.size(), false);
   for (int row = 0; row < in.rows; row++)
     for (int token = 0; token < c.tokens; token++)
       for (int head = 0; head < c.heads; head++) {
-        const Answer expected = answer(c, in, dtype, row, token, head);
+        const Answer expected = answer(c, in, rounding, row, token, head);
         for (int d = 0; d < c.head_dim; d++) {
           const int64_t i = in.output.index(row, token, head, d);
           answered[i] = true;
@@ -205,18 +239,17 @@ double worst_share(const Case& c, const Inputs& in, int dtype) {
   return worst;
 }
 
-bool run(const Case& c, int dtype) {
-  static const char* const names[] = {"float32", "float16", "bfloat16"};
-  Inputs in = make_inputs(c, dtype);
-  const ChronosGroupAttentionParams p = parameters(c, in, dtype);
+bool run(const Case& c, const Mode& mode) {
+  Inputs in = make_inputs(c, mode.dtype);
+  ChronosGroupAttentionParams p = parameters(c, in, mode.dtype);
+  p.allow_tf32 = mode.allow_tf32;
   chronos::slow_paths = 0;
   const int code = chronos_group_attention(&p, nullptr);
-  const double share = worst_share(c, in, dtype);
-  const bool poisoned = c.poisoned_segment >= 0 || c.poisoned_dead;
-  const bool fast = c.head_dim == 64 && c.layout != kUnaligned;
-  const bool good = code == CHRONOS_OK && share <= 1 && (chronos::slow_paths > 0) == (poisoned && fast);
-  std::printf("%-24s %-9s rows %4d  error/bound %9.3g  slow paths %d  %s\n", c.name.c_str(), names[dtype], in.rows,
-              share, chronos::slow_paths, good ? "ok" : "FAILED");
+  double share = 0;
+  for (const Rounding& rounding : roundings(c, mode)) share = std::max(share, worst_share(c, in, rounding));
+  const bool good = code == CHRONOS_OK && share <= 1 && (chronos::slow_paths > 0) == (is_poisoned(c) && is_fast(c));
+  std::printf("%-24s %-9s rows %4d  error/bound %9.3g  slow paths %d  %s\n", c.name.c_str(), mode.name, in.rows, share,
+              chronos::slow_paths, good ? "ok" : "FAILED");
   return good;
 }
 
@@ -305,8 +338,8 @@ int main(int count, char** prefixes) {
   }
   for (const Case& c : cases()) {
     if (!is_wanted(c.name, count, prefixes)) continue;
-    for (int dtype : {CHRONOS_FLOAT32, CHRONOS_FLOAT16, CHRONOS_BFLOAT16}) {
-      if (!run(c, dtype)) return 1;
+    for (const Mode& mode : kModes) {
+      if (!run(c, mode)) return 1;
       passed++;
     }
   }

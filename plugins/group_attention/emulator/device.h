@@ -112,8 +112,47 @@ struct Float32 {
   static float store(float x) { return x; }
 };
 
-// mma.m16n8k16: of A, a lane holds rows l / 4 and l / 4 + 8 and columns 2 (l % 4) + {0, 1, 8, 9}; of B, those rows of
-// column l / 4; of C, the same rows as of A and columns 2 (l % 4) + {0, 1}.
+// mma.sync with 8 words of k: of A, a lane holds rows l / 4 and l / 4 + 8 and words l % 4 and l % 4 + 4; of B, those
+// words of column l / 4; of C, the same rows as of A and columns 2 (l % 4) + {0, 1}. A word is two 16-bit numbers
+// (m16n8k16) or one of tf32 (m16n8k8).
+template <class Element>
+void multiply_fragments(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  emulator::Warp& warp = emulator::this_warp();
+  auto& words = warp.words[warp.generation % 2];
+  const int lane = emulator::this_lane();
+  for (int i = 0; i < 4; i++) words[lane][i] = a[i];
+  words[lane][4] = b0;
+  words[lane][5] = b1;
+  emulator::wait_for_warp();
+  for (int i = 0; i < 4; i++) {
+    const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
+    for (int k = 0; k < 8; k++) {
+      const uint32_t left = words[row % 8 * 4 + k % 4][row / 8 + 2 * (k / 4)];
+      const uint32_t right = words[column * 4 + k % 4][4 + k / 4];
+      Element::add_product(c[i], left, right);
+    }
+  }
+}
+
+// The tensor cores do not look at the last 13 bits of a word.
+struct Tf32 : Float32 {
+  static uint32_t round(float x) {  // to nearest, ties away from 0
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return std::isfinite(x) ? (bits + 0x1000) & ~0x1fffu : bits;
+  }
+  static uint4 operands(const uint4& x) {
+    return {round(__uint_as_float(x.x)), round(__uint_as_float(x.y)), round(__uint_as_float(x.z)),
+            round(__uint_as_float(x.w))};
+  }
+  static void add_product(float& sum, uint32_t left, uint32_t right) {
+    sum += __uint_as_float(left & ~0x1fffu) * __uint_as_float(right & ~0x1fffu);
+  }
+  static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    multiply_fragments<Tf32>(c, a, b0, b1);
+  }
+};
+
 template <class Element>
 struct Float16Bits {
   using Storage = uint16_t;
@@ -121,24 +160,13 @@ struct Float16Bits {
   static uint32_t pack(float low, float high) {
     return Element::store(low) | static_cast<uint32_t>(Element::store(high)) << 16;
   }
-
+  static uint4 operands(const uint4& x) { return x; }
+  static void add_product(float& sum, uint32_t left, uint32_t right) {
+    for (int shift : {0, 16})
+      sum += Element::load(static_cast<uint16_t>(left >> shift)) * Element::load(static_cast<uint16_t>(right >> shift));
+  }
   static void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    emulator::Warp& warp = emulator::this_warp();
-    auto& words = warp.words[warp.generation % 2];
-    const int lane = emulator::this_lane();
-    for (int i = 0; i < 4; i++) words[lane][i] = a[i];
-    words[lane][4] = b0;
-    words[lane][5] = b1;
-    emulator::wait_for_warp();
-    for (int i = 0; i < 4; i++) {
-      const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
-      for (int k = 0; k < 16; k++) {
-        const int part = k % 8 / 2, shift = 16 * (k % 2);
-        const uint32_t left = words[row % 8 * 4 + part][row / 8 + 2 * (k / 8)] >> shift;
-        const uint32_t right = words[column * 4 + part][4 + k / 8] >> shift;
-        c[i] += Element::load(static_cast<uint16_t>(left)) * Element::load(static_cast<uint16_t>(right));
-      }
-    }
+    multiply_fragments<Element>(c, a, b0, b1);
   }
 };
 
