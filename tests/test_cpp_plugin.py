@@ -102,10 +102,14 @@ MUTANTS = {
     "any head dim": ("dim > 0 && dim <= 128 && dim % 8 == 0", "dim > 0"),
     "rows need not agree": ("!agree(mask.d[0], query.d[0]) || ", ""),
     "unknown extents refused": ("a == b || a == -1 || b == -1", "a == b"),
-    "a copy of one head": ("GroupAttention(mNumHeads);", "GroupAttention(1);"),
-    "no heads": ("numHeads > 0 ? ", "true ? "),
-    "wide field": ("field->type != PluginFieldType::kINT32 || ", ""),
-    "two heads fields": (" || field->length != 1", ""),
+    "a copy of one head": ("GroupAttention(mNumHeads, mAllowTf32);", "GroupAttention(1, mAllowTf32);"),
+    "a copy without tf32": ("GroupAttention(mNumHeads, mAllowTf32);", "GroupAttention(mNumHeads, 0);"),
+    "tf32 is not handed on": ("params.allow_tf32 = mAllowTf32;", ""),
+    "tf32 unless it is refused": ("readField(fields, kAllowTf32, 0)", "readField(fields, kAllowTf32, 1)"),
+    "any leave": ("(allowTf32 == 0 || allowTf32 == 1)", "allowTf32 >= 0"),
+    "no heads": ("numHeads > 0 && ", "numHeads != -1 && "),
+    "wide field": ("field.type != PluginFieldType::kINT32 || ", ""),
+    "two heads fields": (" || field.length != 1", ""),
 }
 
 

@@ -90,3 +90,9 @@ inline nvinfer1::IPluginV3* create(nvinfer1::IPluginCreatorV3One& creator, std::
 inline nvinfer1::IPluginV3* create(nvinfer1::IPluginCreatorV3One& creator, int32_t heads) {
     return create(creator, {PluginField("num_heads", &heads, PluginFieldType::kINT32, 1)});
 }
+
+inline nvinfer1::IPluginV3* createForTf32(nvinfer1::IPluginCreatorV3One& creator, int32_t heads) {
+    int32_t const allowed = 1;
+    return create(creator, {PluginField("num_heads", &heads, PluginFieldType::kINT32, 1),
+                            PluginField("allow_tf32", &allowed, PluginFieldType::kINT32, 1)});
+}

@@ -35,9 +35,11 @@ void checkCreator(nvinfer1::IPluginCreatorV3One& creator) {
     EXPECT(std::strcmp(creator.getPluginVersion(), "1") == 0);
     EXPECT(std::strcmp(creator.getPluginNamespace(), "chronos") == 0);
     PluginFieldCollection const* names = creator.getFieldNames();
-    EXPECT(names->nbFields == 1);
+    EXPECT(names->nbFields == 2);
     EXPECT(std::strcmp(names->fields[0].name, "num_heads") == 0);
+    EXPECT(std::strcmp(names->fields[1].name, "allow_tf32") == 0);
     EXPECT(names->fields[0].type == PluginFieldType::kINT32);
+    EXPECT(names->fields[1].type == PluginFieldType::kINT32);
 }
 
 void checkRefusedFields(nvinfer1::IPluginCreatorV3One& creator) {
@@ -52,6 +54,10 @@ void checkRefusedFields(nvinfer1::IPluginCreatorV3One& creator) {
     EXPECT(create(creator, {PluginField("num_heads", pair, PluginFieldType::kINT32, 2)}) == nullptr);
     EXPECT(create(creator, none) == nullptr);
     EXPECT(create(creator, negative) == nullptr);
+    PluginField const heads("num_heads", &two, PluginFieldType::kINT32, 1);
+    EXPECT(create(creator, {heads, PluginField("allow_tf32", nullptr, PluginFieldType::kINT32, 1)}) == nullptr);
+    EXPECT(create(creator, {heads, PluginField("allow_tf32", &wide, PluginFieldType::kINT64, 1)}) == nullptr);
+    EXPECT(create(creator, {heads, PluginField("allow_tf32", &two, PluginFieldType::kINT32, 1)}) == nullptr);
     std::unique_ptr<nvinfer1::IPluginV3> extra(create(creator, {PluginField(), PluginField("other", &none),
                                                   PluginField("num_heads", &two, PluginFieldType::kINT32, 1)}));
     EXPECT(extra != nullptr);
@@ -157,25 +163,30 @@ void checkShapes(nvinfer1::IPluginCreatorV3One& creator, Plugin const& plugin) {
     }
 }
 
-int32_t headsOf(Plugin const& plugin) {
+bool isSerializedAs(Plugin const& plugin, int32_t heads, int32_t allowTf32) {
     PluginFieldCollection const* fields = plugin.runtime->getFieldsToSerialize();
-    EXPECT(fields->nbFields == 1);
+    EXPECT(fields->nbFields == 2);
     EXPECT(std::strcmp(fields->fields[0].name, "num_heads") == 0);
-    EXPECT(fields->fields[0].type == PluginFieldType::kINT32 && fields->fields[0].length == 1);
-    return *static_cast<int32_t const*>(fields->fields[0].data);
+    EXPECT(std::strcmp(fields->fields[1].name, "allow_tf32") == 0);
+    for (int i = 0; i < 2; ++i) {
+        EXPECT(fields->fields[i].type == PluginFieldType::kINT32 && fields->fields[i].length == 1);
+    }
+    return *static_cast<int32_t const*>(fields->fields[0].data) == heads &&
+           *static_cast<int32_t const*>(fields->fields[1].data) == allowTf32;
 }
 
 // What is serialized makes an equal plugin again, and a copy stands on its own.
 void checkCopies(nvinfer1::IPluginCreatorV3One& creator) {
-    auto original = std::make_unique<Plugin>(create(creator, 7));
+    EXPECT(isSerializedAs(Plugin(create(creator, 7)), 7, 0));
+    auto original = std::make_unique<Plugin>(createForTf32(creator, 7));
     PluginFieldCollection const* fields = original->runtime->getFieldsToSerialize();
     Plugin const revived(creator.createPlugin("layer", fields, TensorRTPhase::kRUNTIME));
     Plugin const clone(original->owner->clone());
     Plugin const attached(original->runtime->attachToContext(nullptr));
     original.reset();
-    EXPECT(headsOf(revived) == 7);
-    EXPECT(headsOf(clone) == 7);
-    EXPECT(headsOf(attached) == 7);
+    EXPECT(isSerializedAs(revived, 7, 1));
+    EXPECT(isSerializedAs(clone, 7, 1));
+    EXPECT(isSerializedAs(attached, 7, 1));
     checkIdentity(clone);
 }
 
@@ -198,6 +209,7 @@ int main(int argc, char** argv) {
     checkRefusedEnqueue(plugin);
     bool const onHost = std::strcmp(argv[2], "host") == 0;
     checkEnqueue<float>(plugin, onHost);
+    checkTf32Enqueue(Plugin(createForTf32(creator, kHeads)), onHost);
     checkEnqueue<__half>(plugin, onHost);
     checkEnqueue<__nv_bfloat16>(plugin, onHost);
     std::printf("%d expectations failed\n", failures);

@@ -26,7 +26,8 @@ struct Problem {
     std::vector<int32_t> begin, end;
     std::vector<uint8_t> mask;
     std::vector<double> wanted;
-    double bound;  // of an element's error
+    double bound;      // of an element's error
+    double tf32Bound;  // the same where float32 is multiplied in tf32
 };
 
 inline size_t place(int32_t row, int32_t token, int32_t head) {
@@ -64,6 +65,9 @@ void solve(Problem<T>& p) {
     // A weight is off by the float32 rounding of its score's products, and once by its own type; so is their sum,
     // and the result is rounded once more.
     p.bound = largestValue * (2 * (kHeadDim * 0x1p-24 * largestProducts + kRoundoff<T>) + kRoundoff<T>);
+    // tf32 rounds both factors of every product: those of a score and of the largest, and a weight and its value.
+    constexpr double tf32 = 0x1p-11, product = 2 * tf32 + tf32 * tf32;
+    p.tf32Bound = 2 * largestValue * std::expm1(2 * product * largestProducts + product) + p.bound;
 }
 
 // Segments of 1, 4, 1 and 5 rows; a dead query, which is a dead key too, a dead single and a segment dead at token 0.
@@ -72,7 +76,7 @@ Problem<T> makeProblem() {
     constexpr size_t size = kRows * kTokens * kWidth;
     Problem<T> p{std::vector<T>(size), std::vector<T>(size), std::vector<T>(size), std::vector<T>(size, T(std::nanf(""))),
                  {0, 1, 1, 1, 1, 5, 6, 6, 6, 6, 6}, {1, 5, 5, 5, 5, 6, 11, 11, 11, 11, 11},
-                 std::vector<uint8_t>(kRows * kTokens, 1), std::vector<double>(size, 0.0), 0};
+                 std::vector<uint8_t>(kRows * kTokens, 1), std::vector<double>(size, 0.0), 0, 0};
     std::mt19937 random(0);
     std::normal_distribution<float> normal(0.f, 0.4f);
     for (std::vector<T>* values : {&p.query, &p.key, &p.value}) {

@@ -75,20 +75,31 @@ bool shapesFit(nvinfer1::Dims const* const (&dims)[kInputs + 1], int32_t numHead
     return width == -1 || (width % numHeads == 0 && isHeadDim(width / numHeads));
 }
 
-PluginField const* findField(PluginFieldCollection const* fields, char const* name) {
+// The one int32 of a field, `missing` if there is no such field, or -1 if it holds anything else.
+int32_t readField(PluginFieldCollection const* fields, char const* name, int32_t missing) {
     for (int32_t i = 0; fields != nullptr && i < fields->nbFields; ++i) {
         PluginField const& field = fields->fields[i];
-        if (field.name != nullptr && std::strcmp(field.name, name) == 0) {
-            return &field;
+        if (field.name == nullptr || std::strcmp(field.name, name) != 0) {
+            continue;
         }
+        if (field.data == nullptr || field.type != PluginFieldType::kINT32 || field.length != 1) {
+            return -1;
+        }
+        int32_t value = 0;
+        std::memcpy(&value, field.data, sizeof value);
+        return value;
     }
-    return nullptr;
+    return missing;
 }
 
 }  // namespace
 
-GroupAttention::GroupAttention(int32_t numHeads) noexcept
-    : mNumHeads(numHeads), mField(kNumHeads, &mNumHeads, PluginFieldType::kINT32, 1), mFields{1, &mField} {}
+GroupAttention::GroupAttention(int32_t numHeads, int32_t allowTf32) noexcept
+    : mNumHeads(numHeads),
+      mAllowTf32(allowTf32),
+      mFieldList{PluginField(kNumHeads, &mNumHeads, PluginFieldType::kINT32, 1),
+                 PluginField(kAllowTf32, &mAllowTf32, PluginFieldType::kINT32, 1)},
+      mFields{2, mFieldList} {}
 
 nvinfer1::IPluginCapability* GroupAttention::getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept {
     switch (type) {
@@ -100,7 +111,7 @@ nvinfer1::IPluginCapability* GroupAttention::getCapabilityInterface(nvinfer1::Pl
 }
 
 nvinfer1::IPluginV3* GroupAttention::clone() noexcept {
-    return new (std::nothrow) GroupAttention(mNumHeads);
+    return new (std::nothrow) GroupAttention(mNumHeads, mAllowTf32);
 }
 
 nvinfer1::IPluginV3* GroupAttention::attachToContext(nvinfer1::IPluginResourceContext*) noexcept {
@@ -192,24 +203,23 @@ int32_t GroupAttention::enqueue(PluginTensorDesc const* inputDesc, PluginTensorD
     params.heads = mNumHeads;
     params.head_dim = static_cast<int32_t>(width / mNumHeads);
     params.dtype = kernelDtype(inputDesc[kQuery].type);
+    params.allow_tf32 = mAllowTf32;
     return chronos_group_attention(&params, stream);
 }
 
 PluginFieldCollection const* GroupAttentionCreator::getFieldNames() noexcept {
-    static PluginField const names[] = {PluginField(kNumHeads, nullptr, PluginFieldType::kINT32, 1)};
-    static PluginFieldCollection const collection{1, names};
+    static PluginField const names[] = {PluginField(kNumHeads, nullptr, PluginFieldType::kINT32, 1),
+                                        PluginField(kAllowTf32, nullptr, PluginFieldType::kINT32, 1)};
+    static PluginFieldCollection const collection{2, names};
     return &collection;
 }
 
 nvinfer1::IPluginV3* GroupAttentionCreator::createPlugin(char const*, PluginFieldCollection const* fields,
                                                          nvinfer1::TensorRTPhase) noexcept {
-    PluginField const* field = findField(fields, kNumHeads);
-    if (field == nullptr || field->data == nullptr || field->type != PluginFieldType::kINT32 || field->length != 1) {
-        return nullptr;
-    }
-    int32_t numHeads = 0;
-    std::memcpy(&numHeads, field->data, sizeof numHeads);
-    return numHeads > 0 ? new (std::nothrow) GroupAttention(numHeads) : nullptr;
+    int32_t const numHeads = readField(fields, kNumHeads, -1);
+    int32_t const allowTf32 = readField(fields, kAllowTf32, 0);
+    bool const valid = numHeads > 0 && (allowTf32 == 0 || allowTf32 == 1);
+    return valid ? new (std::nothrow) GroupAttention(numHeads, allowTf32) : nullptr;
 }
 
 GroupAttentionCreator& creator() noexcept {

@@ -1,4 +1,4 @@
-// GroupAttention as TensorRT sees it: one plugin, one creator, no state but the number of heads.
+// GroupAttention as TensorRT sees it: one plugin, one creator, no state but the two attributes of the node.
 //
 // Only interfaces that are the same in TensorRT 10.13, 11.x and TensorRT-RTX are used, and nothing of
 // libnvinfer is linked, so one binary serves all of them.
@@ -14,6 +14,7 @@ inline constexpr char kName[] = "GroupAttention";
 inline constexpr char kVersion[] = "1";
 inline constexpr char kNamespace[] = "chronos";
 inline constexpr char kNumHeads[] = "num_heads";
+inline constexpr char kAllowTf32[] = "allow_tf32";  // A plugin is not told of BuilderFlag::kTF32; 0 if it is not given.
 
 // Positions of the tensors, as TensorRT counts them: inputs first, then the output.
 enum Tensor : int32_t { kQuery, kKey, kValue, kSegmentBegin, kSegmentEnd, kKeyMask, kInputs, kOutput = kInputs };
@@ -23,7 +24,7 @@ class GroupAttention final : public nvinfer1::IPluginV3,
                              public nvinfer1::IPluginV3OneBuild,
                              public nvinfer1::IPluginV3OneRuntime {
 public:
-    explicit GroupAttention(int32_t numHeads) noexcept;
+    GroupAttention(int32_t numHeads, int32_t allowTf32) noexcept;
     GroupAttention(GroupAttention const&) = delete;
     GroupAttention& operator=(GroupAttention const&) = delete;
 
@@ -55,7 +56,8 @@ public:
 
 private:
     int32_t mNumHeads;
-    nvinfer1::PluginField mField;
+    int32_t mAllowTf32;
+    nvinfer1::PluginField mFieldList[2];
     nvinfer1::PluginFieldCollection mFields;
 };
 
