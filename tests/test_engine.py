@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,8 +107,11 @@ def test_the_builder_is_told_of_profiles_and_tf32(
     """
     monkeypatch.setattr(engine, "WORKER", [sys.executable, "-c", textwrap.dedent(probe)])
     events: list[Event] = []
-    build(graph, tmp_path, (3, 5, 7), tf32=tf32, report=events.append)
+    info = build(graph, tmp_path, (3, 5, 7), tf32=tf32, report=events.append)
     assert {f"TF32 is {tf32}", "3 profiles"} <= {event.message for event in events}
+    # A plugin's field in the plan: its name, type, length and value.
+    fields = re.findall(rb"allow_tf32\0.{8}(.{4})", info.path.read_bytes(), re.DOTALL)
+    assert set(fields) == {int(tf32).to_bytes(4, "little")}
 
 
 @pytest.mark.parametrize("profiles", [(), (0,), (-1,), (100, 100)])

@@ -113,7 +113,7 @@ def test_another_attention_than_the_one_asked_for(
 ) -> None:
     """The bug planted: a graph rewritten wrongly."""
     graph = make_graph(tmp_path / "model.onnx")
-    monkeypatch.setattr(engine, "rewrite", lambda _, path, folder: rewrite(given, path, folder))
+    monkeypatch.setattr(engine, "rewrite", lambda _, path, folder, tf32: rewrite(given, path, folder))
     with pytest.raises(BuildError, match=r"TensorRT made \d \w+ layers, not \d") as raised:
         build(graph, tmp_path, attention=asked)
     assert f"for --attention {asked}" in raised.value.allowed

@@ -60,8 +60,9 @@ def creator(trt: Any) -> Any:
     return trt_plugin.make_creator(trt)
 
 
-def make_twin(trt: Any, creator: Any, heads: int = 2) -> Any:
-    return creator.create_plugin("layer", trt_plugin._fields(trt, [heads]), trt.TensorRTPhase.BUILD)
+def make_twin(trt: Any, creator: Any, heads: int = 2, **others: int) -> Any:
+    fields = trt_plugin._fields(trt, num_heads=[heads], **{name: [value] for name, value in others.items()})
+    return creator.create_plugin("layer", fields, trt.TensorRTPhase.BUILD)
 
 
 def describe(trt: Any, types: list[Any]) -> list[Any]:
@@ -93,17 +94,23 @@ def test_twin_takes_the_declared_types_and_no_others(trt: Any, creator: Any) -> 
 
 
 def test_twin_is_serialized_and_copied_whole(trt: Any, creator: Any) -> None:
-    twin = make_twin(trt, creator, heads=7)
-    (field,) = twin.get_fields_to_serialize()
-    assert (field.name, int(field.data[0])) == ("num_heads", 7)
+    twin = make_twin(trt, creator, heads=7, allow_tf32=1)
+    fields = [(field.name, int(field.data[0])) for field in twin.get_fields_to_serialize()]
+    assert fields == [("num_heads", 7), ("allow_tf32", 1)]
     revived = creator.create_plugin("layer", twin.get_fields_to_serialize(), trt.TensorRTPhase.RUNTIME)
-    assert [plugin.num_heads for plugin in (revived, twin.clone(), twin.attach_to_context(None))] == [7] * 3
+    copies = (revived, twin.clone(), twin.attach_to_context(None))
+    assert [(plugin.num_heads, plugin.allow_tf32) for plugin in copies] == [(7, 1)] * 3
 
 
 def test_twin_needs_heads(trt: Any, creator: Any) -> None:
     nothing = trt.PluginFieldCollection([])
     assert creator.create_plugin("layer", nothing, trt.TensorRTPhase.BUILD) is None
     assert make_twin(trt, creator, heads=0) is None
+
+
+def test_twin_computes_in_float32_unless_it_is_told(trt: Any, creator: Any) -> None:
+    assert make_twin(trt, creator).allow_tf32 == 0
+    assert make_twin(trt, creator, allow_tf32=2) is None
 
 
 def test_twin_does_not_pretend_to_run(trt: Any, creator: Any) -> None:

@@ -94,7 +94,7 @@ def build_engine(
     ):
         (links := Path(work, "libraries")).mkdir()
         job = Job(
-            onnx=str(rewrite(attention, onnx_path, Path(work)).absolute()),
+            onnx=str(rewrite(attention, onnx_path, Path(work), tf32=tf32).absolute()),
             plan=str(Path(work, "plan")),
             links=str(links),
             target=target,

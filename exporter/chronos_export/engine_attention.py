@@ -54,21 +54,24 @@ def _lack_of_packed_attention(target: str) -> str:
     return f"packed attention needs TensorRT {'.'.join(map(str, FIRST_PACKED))}; installed is {version}"
 
 
-def rewrite(attention: str, path: Path, folder: Path) -> Path:
-    """The graph that TensorRT parses: a copy for "body" and "native", the graph itself for "plugin".
+def rewrite(attention: str, path: Path, folder: Path, *, tf32: bool = False) -> Path:
+    """The graph that TensorRT parses: a copy, but for "plugin" without tf32, which is the graph itself.
 
     Args:
         attention: One of `ATTENTIONS`.
         path: `model.onnx`, its weights beside it.
         folder: Where a copy goes; it refers to the same weights.
+        tf32: Whether float32 products may use tf32. TensorRT does not tell its plugins, so their nodes do.
 
     Returns:
         The path of the graph.
     """
-    if attention == "plugin":
+    if attention == "plugin" and not tf32:
         return path
     model = onnx.load(path, load_external_data=False)
-    if attention == "body":
+    if attention == "plugin":
+        _allow_tf32(model)
+    elif attention == "body":
         _inline_dense(model)
     else:
         pack_attention(model)
@@ -77,6 +80,14 @@ def rewrite(attention: str, path: Path, folder: Path) -> Path:
         (folder / name).symlink_to(path.absolute().parent / name)
     onnx.save(model, folder / path.name)
     return folder / path.name
+
+
+def _allow_tf32(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if (node.domain, node.op_type) == (NAMESPACE, NAME):
+            node.attribute.append(onnx.helper.make_attribute("allow_tf32", 1))
+    for function in model.functions:
+        function.attribute.append("allow_tf32")
 
 
 def _inline_dense(model: onnx.ModelProto) -> None:

@@ -86,23 +86,23 @@ def make_creator(trt: Any) -> Any:
     problems: dict[str, None] = {}  # TensorRT asks many times.
 
     class GroupAttention(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):  # type: ignore[misc]
-        def __init__(self, num_heads: int) -> None:
+        def __init__(self, num_heads: int, allow_tf32: int) -> None:
             for base in (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):
                 base.__init__(self)
             self.plugin_name, self.plugin_version, self.plugin_namespace = NAME, VERSION, NAMESPACE
-            self.num_outputs, self.num_heads = 1, num_heads
+            self.num_outputs, self.num_heads, self.allow_tf32 = 1, num_heads, allow_tf32
 
         def get_capability_interface(self, kind: Any) -> GroupAttention:
             return self
 
         def clone(self) -> GroupAttention:
-            return GroupAttention(self.num_heads)
+            return GroupAttention(self.num_heads, self.allow_tf32)
 
         def attach_to_context(self, context: Any) -> GroupAttention:
             return self.clone()
 
         def get_fields_to_serialize(self) -> Any:
-            return _fields(trt, [self.num_heads])
+            return _fields(trt, num_heads=[self.num_heads], allow_tf32=[self.allow_tf32])
 
         def get_output_data_types(self, inputs: list[Any]) -> list[Any]:
             return [inputs[_QUERY]]
@@ -137,19 +137,21 @@ def make_creator(trt: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.name, self.plugin_version, self.plugin_namespace = NAME, VERSION, NAMESPACE
-            self.field_names = _fields(trt, [])
+            self.field_names = _fields(trt, num_heads=[], allow_tf32=[])
             self.problems = problems
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> GroupAttention | None:
-            heads = [int(field.data[0]) for field in fields if field.name == "num_heads"]
-            return GroupAttention(heads[0]) if heads and heads[0] > 0 else None
+            given = {field.name: int(field.data[0]) for field in fields}
+            heads, allow_tf32 = given.get("num_heads", 0), given.get("allow_tf32", 0)
+            return GroupAttention(heads, allow_tf32) if heads > 0 and allow_tf32 in (0, 1) else None
 
     return GroupAttentionCreator()
 
 
-def _fields(trt: Any, num_heads: list[int]) -> Any:
-    data = np.array(num_heads, dtype=np.int32)
-    return trt.PluginFieldCollection([trt.PluginField("num_heads", data, trt.PluginFieldType.INT32)])
+def _fields(trt: Any, **values: list[int]) -> Any:
+    kind = trt.PluginFieldType.INT32
+    fields = [trt.PluginField(name, np.array(value, dtype=np.int32), kind) for name, value in values.items()]
+    return trt.PluginFieldCollection(fields)
 
 
 def misfit(shapes: list[tuple[int, ...]], num_heads: int) -> str:
