@@ -86,6 +86,8 @@ class Kernel:
     def run(self, arguments: Arguments, *, stream: int) -> Tensor:
         """Enqueue the attention; the tensors are read in place by their strides.
 
+        float32 is multiplied in tf32 where PyTorch's own matrix products are allowed to, and heads are of 64.
+
         Args:
             arguments: float32, float16 or bfloat16, without dropout.
             stream: The CUDA stream's handle.
@@ -123,7 +125,7 @@ class Kernel:
             heads=num_heads,
             head_dim=head_dim,
             dtype=_DTYPES[query.dtype],
-            allow_tf32=int(torch.backends.cuda.matmul.allow_tf32),
+            allow_tf32=int(torch.backends.cuda.matmul.fp32_precision == "tf32"),
         )
         result = int(self._call(ctypes.byref(parameters), stream))
         if result != 0:

@@ -12,7 +12,7 @@ from .setting import GROUP, Record
 FEW, MANY, LAYERS = 400, 2000, 12
 SPEEDUPS = {"float32": (3.5, 1.4), "tf32": (15.0, 2.0), "bfloat16": (30.0, 2.0), "float16": (30.0, 2.0)}
 NARROW = ("bfloat16", "float16")
-LAYER_MS = {"float32": 0.8, "bfloat16": 0.4, "float16": 0.4}
+LAYER_MS = {"float32": 0.8, "tf32": 0.8, "bfloat16": 0.4, "float16": 0.4}
 WHOLE, PEAK, PER_GROUP = whole_model.TABLE, whole_model.PEAK, "ms a group of 20"
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .compiling import EMULATED, use_kernel
-from .problem import LAYOUTS, UNIT_ROUNDOFF, Run, answer, make_problem, share_of_bound
+from .problem import LAYOUTS, MODES, Answer, Problem, Run, answer, make_problem, share_of_bound
 from .setting import Record, Setting
+from .timing import tf32
 
 SEGMENTS: dict[str, list[int]] = {
     "singles": [1] * 70,
@@ -63,33 +65,35 @@ def check_kernel(setting: Setting) -> Iterator[Record]:
     if device == "cpu":
         yield from check_values(run, device, tokens=1, heads=2)
         yield from check_isolation(run, device)
+        yield from check_tf32(run, device)
         return
-    for check in (check_values, check_isolation, check_launches, check_full_size, check_large_offsets):
+    on_gpu = (check_launches, check_full_size, check_large_offsets)
+    for check in (check_values, check_isolation, check_tf32, *on_gpu):
         yield from check(run, device)
 
 
 def check_values(run: Run, device: str, tokens: int = 3, heads: int = 3) -> Iterator[Record]:
-    """One record a shape and dtype: the largest error as a share of its bound, computed from the inputs."""
-    for dtype in UNIT_ROUNDOFF:
+    """One record a shape and mode: the largest error as a share of its bound, computed from the inputs."""
+    for mode, dtype in MODES.items():
         for shape in shapes():
             problem = make_problem(
                 shape.segments, tokens, heads, shape.head_dim, dtype, device=device, **shape.options
             )
-            share = share_of_bound(run(problem), answer(problem))
-            yield _record(shape.name, dtype, share <= 1, f"{share:.3f} of the bound")
+            share = share_of_bound(_run(run, problem, mode), _answer(problem, mode))
+            yield _record(shape.name, mode, share <= 1, f"{share:.3f} of the bound")
 
 
 def check_isolation(run: Run, device: str) -> Iterator[Record]:
     """A NaN or an infinity in one segment must not reach another."""
-    for dtype in UNIT_ROUNDOFF:
+    for mode, dtype in MODES.items():
         clean = make_problem([20] * 4, 2, 2, 64, dtype, device=device)
-        right = answer(clean)
+        right = _answer(clean, mode)
         for x, poison in ((clean.key, torch.nan), (clean.value, torch.inf)):
             x[20:40] = poison
-        got = run(clean).double()
+        got = _run(run, clean, mode).double()
         got[20:40] = right.output[20:40]
         share = share_of_bound(got, right)
-        yield _record("isolation", dtype, share <= 1, f"{share:.3f} of the bound")
+        yield _record("isolation", mode, share <= 1, f"{share:.3f} of the bound")
 
 
 def check_full_size(
@@ -97,25 +101,25 @@ def check_full_size(
 ) -> Iterator[Record]:
     """The shape that is timed, held against float64 at its first, a middle and its last token."""
     chosen = (0, tokens // 2, tokens - 1)
-    for dtype in UNIT_ROUNDOFF:
+    for mode, dtype in MODES.items():
         for length in (1, 20, 500):
             problem = make_problem(
                 [length] * (rows // length), tokens, heads, 64, dtype, device=device, dead=0.1
             )
-            got = run(problem)[:, list(chosen)]
+            got = _run(run, problem, mode)[:, list(chosen)]
             share = max(
-                share_of_bound(got[:, [i]], answer(problem.at_tokens([token])))
+                share_of_bound(got[:, [i]], _answer(problem.at_tokens([token]), mode))
                 for i, token in enumerate(chosen)
             )
             name = f"{rows} rows, segments of {length}"
-            yield _record(name, dtype, share <= 1, f"{share:.3f} of the bound")
+            yield _record(name, mode, share <= 1, f"{share:.3f} of the bound")
 
 
 def check_large_offsets(run: Run, device: str) -> Iterator[Record]:
     """More than 2^31 numbers in a tensor: the last rows must be as right as the first."""
     rows, tokens, heads = 30_000, 97, 12
     if torch.cuda.get_device_properties(device).total_memory < _MEMORY_FOR_LARGE:
-        yield _record("over 2^31 numbers", torch.bfloat16, None, "needs 48 GB of memory")
+        yield _record("over 2^31 numbers", "bfloat16", None, "needs 48 GB of memory")
         return
     problem = make_problem([20] * (rows // 20), tokens, heads, 64, torch.bfloat16, device=device)
     got = run(problem)
@@ -130,30 +134,46 @@ def check_large_offsets(run: Run, device: str) -> Iterator[Record]:
         ):
             target.copy_(source[part, -1:])
         shares.append(share_of_bound(got[part, -1:], answer(cut)))
-    yield _record("over 2^31 numbers", torch.bfloat16, max(shares) <= 1, f"{max(shares):.3f} of the bound")
+    yield _record("over 2^31 numbers", "bfloat16", max(shares) <= 1, f"{max(shares):.3f} of the bound")
 
 
 def check_launches(run: Run, device: str) -> Iterator[Record]:
     """Twice the same bits; the same bits from a CUDA graph and from another stream."""
-    for dtype in UNIT_ROUNDOFF:
+    for mode, dtype in MODES.items():
         problem = make_problem([1, 20, 33, 100, 7] * 3, 5, 4, 64, dtype, device=device, dead=0.2)
-        expected = run(problem)
-        yield _record("same bits twice", dtype, torch.equal(run(problem), expected))
+        expected = _run(run, problem, mode)
+        yield _record("same bits twice", mode, torch.equal(_run(run, problem, mode), expected))
 
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            elsewhere = run(problem)
+            elsewhere = _run(run, problem, mode)
         stream.synchronize()
-        yield _record("another stream", dtype, torch.equal(elsewhere, expected))
+        yield _record("another stream", mode, torch.equal(elsewhere, expected))
 
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            captured = run(problem)
+            captured = _run(run, problem, mode)
         captured.fill_(float("nan"))
         graph.replay()
-        yield _record("CUDA graph", dtype, torch.equal(captured, expected))
+        yield _record("CUDA graph", mode, torch.equal(captured, expected))
 
 
-def _record(name: str, dtype: torch.dtype, good: bool | None, detail: str = "") -> Record:
-    return {"check": f"{name}, {str(dtype).removeprefix('torch.')}", "good": good, "detail": detail}
+def check_tf32(run: Run, device: str) -> Iterator[Record]:
+    """tf32 is another kernel than float32."""
+    problem = make_problem([20] * 4, 2, 2, 64, torch.float32, device=device)
+    same = torch.equal(*(_run(run, problem, mode) for mode in ("float32", "tf32")))
+    yield _record("not the bits of float32", "tf32", not same)
+
+
+def _run(run: Run, problem: Problem, mode: str) -> Tensor:
+    with tf32(mode == "tf32"):
+        return run(problem)
+
+
+def _answer(problem: Problem, mode: str) -> Answer:
+    return answer(problem, tf32=mode == "tf32")
+
+
+def _record(name: str, mode: str, good: bool | None, detail: str = "") -> Record:
+    return {"check": f"{name}, {mode}", "good": good, "detail": detail}

@@ -9,24 +9,25 @@ from torch import Tensor
 
 from .correctness import operator
 from .peers import PEERS
-from .problem import Problem, make_problem
+from .problem import MODES, Problem, make_problem
 from .setting import Record, Setting, failure
-from .timing import copy_bandwidth, median_ms
+from .timing import copy_bandwidth, median_ms, tf32
 
 TABLE = "one layer"
 OURS = "ours"
 HEAD_DIM = 64
 # A peer further from ours than this has computed something else.
-MAX_ERROR = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+MAX_ERROR = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
 
 
 def time_layers(setting: Setting) -> Iterator[Record]:
     """One record a type, segment length and implementation; ours has its share of the copy bandwidth."""
     run = operator(setting)
     bandwidth = copy_bandwidth(setting.device)
-    for dtype in setting.dtypes:
+    for mode in setting.modes:
         for length in sorted(setting.segments, key=lambda length: length != 20):
-            yield from _time_one(run, setting, dtype, length, bandwidth)
+            with tf32(mode == "tf32"):
+                yield from _time_one(run, setting, mode, length, bandwidth)
 
 
 def bytes_moved(setting: Setting, dtype: torch.dtype, length: int) -> int:
@@ -36,16 +37,17 @@ def bytes_moved(setting: Setting, dtype: torch.dtype, length: int) -> int:
 
 
 def _time_one(
-    run: Callable[[Problem], Tensor], setting: Setting, dtype: torch.dtype, length: int, bandwidth: float
+    run: Callable[[Problem], Tensor], setting: Setting, mode: str, length: int, bandwidth: float
 ) -> Iterator[Record]:
     rows, tokens, heads = setting.layer
+    dtype = MODES[mode]
     problems = [
         make_problem(
             [length] * (rows // length), tokens, heads, HEAD_DIM, dtype, device=setting.device, seed=i
         )
         for i in range(2)
     ]
-    common = {"table": TABLE, "type": str(dtype).removeprefix("torch."), "segment": length}
+    common = {"table": TABLE, "type": mode, "segment": length}
     expected = run(problems[0])
     ms = median_ms(run, problems)
     achieved = bytes_moved(setting, dtype, length) / (ms / 1e3)
@@ -54,13 +56,15 @@ def _time_one(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         try:
-            yield {**common, "contender": name, **_time_peer(prepare(problems[0]), problems, expected)}
+            yield {**common, "contender": name, **_time_peer(prepare(problems[0]), problems, expected, mode)}
         except Exception as error:
             yield {**common, "contender": name, **failure(name, error)}
 
 
-def _time_peer(peer: Callable[[Problem], Tensor], problems: list[Problem], expected: Tensor) -> Record:
+def _time_peer(
+    peer: Callable[[Problem], Tensor], problems: list[Problem], expected: Tensor, mode: str
+) -> Record:
     error = float((peer(problems[0]) - expected).abs().max())
-    if not error <= MAX_ERROR[expected.dtype]:
+    if not error <= MAX_ERROR[mode]:
         return {"ms": None, "why": f"differs from ours by {error:.3g}"}
     return {"ms": median_ms(peer, problems, budget_ms=200), "error": error}

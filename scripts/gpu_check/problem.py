@@ -9,6 +9,13 @@ import torch
 from torch import Tensor
 
 UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+TF32_ROUNDOFF = 2.0**-11
+MODES = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
 LAYOUTS = ("rows", "tokens", "fused", "unaligned")
 
 Run = Callable[["Problem"], Tensor]
@@ -103,11 +110,12 @@ class Answer:
     bound: Tensor
 
 
-def answer(problem: Problem) -> Answer:
+def answer(problem: Problem, *, tf32: bool = False) -> Answer:
     """Dense attention in float64 under the segments' mask.
 
-    The bound follows the arithmetic: scores summed in float32, weights rounded to the inputs' type, sums of
-    them in float32, the result rounded once. Rows alone in their segment, and dead rows, must be exact.
+    The bound follows the arithmetic: inputs rounded to tf32 where that is allowed, scores summed in float32,
+    weights rounded to the type that is multiplied, sums of them in float32, the result rounded once. Rows
+    alone in their segment, and dead rows, must be exact.
     """
     dtype = problem.query.dtype
     u32, u = 2.0**-24, UNIT_ROUNDOFF[dtype]
@@ -123,14 +131,11 @@ def answer(problem: Problem) -> Answer:
     output = weights @ value
     distance = (largest - scores).masked_fill(~allowed, 0)
     counts = allowed.sum(-1, keepdim=True)
-    rounded = 0.0 if dtype == torch.float32 else u
-    relative = (
-        torch.expm1(2 * head_dim * u32 * magnitude)
-        + 3 * u32 * distance
-        + 2.0**-21
-        + (counts + 8) * u32
-        + rounded
-    )
+    inputs = TF32_ROUNDOFF if tf32 else 0.0
+    weight = TF32_ROUNDOFF if tf32 else 0.0 if dtype == torch.float32 else u
+    product = 2 * inputs + inputs**2
+    of_scores = 2 * (head_dim * u32 + product) * magnitude  # of a score and of the largest
+    relative = torch.expm1(of_scores + inputs + weight) + 3 * u32 * distance + 2.0**-21 + (counts + 8) * u32
     error = weights * relative
     bound = error @ value.abs() + output.abs() * error.sum(-1, keepdim=True) + u * output.abs()
     bound = bound + (2.0**-24 if dtype == torch.float16 else 2.0**-126)

@@ -31,7 +31,7 @@ class Setting:
         calls: Rows a call among which upstream's own best is looked for, besides `rows`.
         layer: Rows, tokens and heads of one layer's group attention.
         segments: Segment lengths it is timed at.
-        dtypes: Types it is timed in.
+        modes: Of `problem.MODES`, those it is timed in.
     """
 
     device: str
@@ -42,7 +42,7 @@ class Setting:
     calls: tuple[int, ...]
     layer: tuple[int, int, int]
     segments: tuple[int, ...]
-    dtypes: tuple[torch.dtype, ...]
+    modes: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
@@ -64,7 +64,7 @@ def dry() -> Setting:
         calls=(20,),
         layer=(40, 3, 2),
         segments=(1, 20),
-        dtypes=(torch.float32,),
+        modes=("float32", "tf32"),
     )
 
 
@@ -80,7 +80,7 @@ def on_gpu() -> Setting:
         calls=(20, 40, 100, 200),
         layer=(2000, 97, 12),
         segments=(1, 5, 20, 100, 500, 2000),
-        dtypes=(torch.float32, torch.bfloat16, torch.float16),
+        modes=("float32", "bfloat16", "tf32", "float16"),
     )
 
 

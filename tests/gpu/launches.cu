@@ -49,7 +49,7 @@ std::vector<uint8_t> random_numbers(int dtype, size_t count) {
   return bytes;
 }
 
-void launch(const std::vector<int>& lengths, int head_dim, int dtype) {
+void launch(const std::vector<int>& lengths, int head_dim, int dtype, bool allow_tf32) {
   const int tokens = 2, heads = 2;
   const Segments segments(lengths);
   const size_t count = static_cast<size_t>(segments.rows()) * tokens * heads * head_dim;
@@ -81,6 +81,7 @@ void launch(const std::vector<int>& lengths, int head_dim, int dtype) {
   p.heads = heads;
   p.head_dim = head_dim;
   p.dtype = dtype;
+  p.allow_tf32 = allow_tf32;
   const int result = chronos_group_attention(&p, nullptr);
   if (result != CHRONOS_OK) {
     std::fprintf(stderr, "launch: %s\n", chronos_group_attention_message(result));
@@ -101,7 +102,8 @@ int main() {
   int launches = 0;
   for (int dtype : {CHRONOS_FLOAT32, CHRONOS_FLOAT16, CHRONOS_BFLOAT16})
     for (int head_dim : {64, 40})
-      for (const std::vector<int>& pattern : patterns) launch(pattern, head_dim, dtype), launches++;
+      for (const std::vector<int>& pattern : patterns) launch(pattern, head_dim, dtype, false), launches++;
+  for (const std::vector<int>& pattern : patterns) launch(pattern, 64, CHRONOS_FLOAT32, true), launches++;
   std::printf("%d launches\n", launches);
   return 0;
 }

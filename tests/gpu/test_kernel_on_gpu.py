@@ -33,7 +33,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Problem], Tensor]
 
 
 @pytest.mark.parametrize(
-    "check", [correctness.check_values, correctness.check_isolation, correctness.check_launches]
+    "check",
+    [
+        correctness.check_values,
+        correctness.check_isolation,
+        correctness.check_tf32,
+        correctness.check_launches,
+    ],
 )
 def test_on_the_gpu(check: Callable[..., list[dict[str, Any]]], run: Callable[[Problem], Tensor]) -> None:
     assert [r for r in check(run, "cuda") if not r["good"]] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "group_attention")]
 import build  # noqa: E402
 from scripts.gpu_check.problem import (  # noqa: E402
     LAYOUTS,
-    UNIT_ROUNDOFF,
+    MODES,
     Problem,
     answer,
     make_problem,
     share_of_bound,
 )
+from scripts.gpu_check.timing import tf32  # noqa: E402
 
 from chronos_export.cuda_kernel import Kernel  # noqa: E402
 from chronos_export.errors import MachineError, UsageError  # noqa: E402
@@ -40,12 +41,50 @@ def problem_of(dtype: torch.dtype = torch.float32, layout: str = "rows", head_di
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", UNIT_ROUNDOFF)
-def test_every_layout_and_type(kernel: Kernel, dtype: torch.dtype, layout: str) -> None:
-    problem = problem_of(dtype, layout)
-    got = kernel.run(Arguments(*problem.arguments), stream=0)
-    assert share_of_bound(got, answer(problem)) <= 1
+@pytest.mark.parametrize("mode", MODES)
+def test_every_layout_and_type(kernel: Kernel, mode: str, layout: str) -> None:
+    problem, in_tf32 = problem_of(MODES[mode], layout), mode == "tf32"
+    with tf32(in_tf32):
+        got = kernel.run(Arguments(*problem.arguments), stream=0)
+    assert share_of_bound(got, answer(problem, tf32=in_tf32)) <= 1
     assert got.stride() == torch.empty_like(problem.query).stride()
+
+
+@pytest.fixture
+def precision() -> Iterator[None]:
+    """Any of PyTorch's ways to say how float32 is multiplied may be used; afterwards none was."""
+    yield
+    torch.backends.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "none"
+
+
+SWITCHES: list[Callable[[bool], None]] = [
+    lambda on: setattr(torch.backends.cuda.matmul, "allow_tf32", on),
+    lambda on: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32" if on else "ieee"),
+    lambda on: setattr(torch.backends, "fp32_precision", "tf32" if on else "ieee"),
+    lambda on: torch.set_float32_matmul_precision("high" if on else "highest"),
+]
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_tf32_is_what_pytorch_allows(kernel: Kernel, precision: None, switch: Callable[[bool], None]) -> None:
+    """Off, the error stays inside float32's bound; on, it leaves it, and stays inside tf32's."""
+    problem = problem_of()
+    for on in (True, False):
+        switch(on)
+        got = kernel.run(Arguments(*problem.arguments), stream=0)
+        assert (share_of_bound(got, answer(problem)) > 1) is on
+        assert share_of_bound(got, answer(problem, tf32=on)) <= 1
+
+
+@pytest.mark.parametrize(
+    "segments", [[1] * 70, [20] * 7, [7, 15, 16, 17, 1, 31, 32, 33, 2], [3, 129, 1, 63, 64, 65]]
+)
+@pytest.mark.parametrize("dead", [0.0, 0.2, 0.95])
+def test_ragged_segments_in_tf32(kernel: Kernel, segments: list[int], dead: float) -> None:
+    problem = make_problem(segments, 1, 1, 64, torch.float32, device="cpu", dead=dead)
+    with tf32(True):
+        got = kernel.run(Arguments(*problem.arguments), stream=0)
+    assert share_of_bound(got, answer(problem, tf32=True)) <= 1
 
 
 @pytest.mark.parametrize("head_dim", [8, 40, 128])
@@ -59,10 +98,11 @@ def test_the_reference_is_inside_the_same_bound() -> None:
     assert share_of_bound(group_attention_reference(Arguments(*problem.arguments)), answer(problem)) <= 1
 
 
-def test_the_bound_is_no_free_pass(kernel: Kernel) -> None:
+@pytest.mark.parametrize(("in_tf32", "error"), [(False, 1e-3), (True, 0.2)])
+def test_the_bound_is_no_free_pass(kernel: Kernel, in_tf32: bool, error: float) -> None:
     problem = problem_of()
     got = kernel.run(Arguments(*problem.arguments), stream=0)
-    assert share_of_bound(got * (1 + 1e-3), answer(problem)) > 1
+    assert share_of_bound(got * (1 + error), answer(problem, tf32=in_tf32)) > 1
 
 
 def test_a_transposed_last_dimension_is_right(kernel: Kernel) -> None:
