@@ -35,7 +35,7 @@ def polygraphy(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 @needs_rtx
 def test_convert(graphs: Path) -> None:
-    """The plan names the plugin once a block: `num_heads` is its one serialized field."""
+    """The plan names the plugin once a block: `num_heads` is one of its serialized fields."""
     done = polygraphy(graphs, CONVERT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (graphs / "model.plan").read_bytes().count(b"num_heads") > 1
