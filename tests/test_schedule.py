@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from chronos_export import schedule as scheduling
 from chronos_export.plan import Call, Ints, Limits, plan
-from chronos_export.schedule import FEW, OVERHEAD, SHARED, Schedule, schedule
+from chronos_export.schedule import FEW, OVERHEAD, OVERHEAD_SHARED, Schedule, schedule
 
-PATCH, HORIZON = 16, 96
+PATCH, HORIZON, SHARED = 16, 96, 0.9
 
 batches = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 2048)), min_size=1, max_size=60)
 token_limits = st.integers(1, 3000)
@@ -24,7 +24,7 @@ def columns(batch: list[tuple[int, int]]) -> tuple[Ints, Ints]:
 
 
 def scheduled(batch: list[tuple[int, int]], tokens: int, workers: int) -> Schedule:
-    return schedule(*columns(batch), HORIZON, PATCH, Limits(tokens=tokens), workers)
+    return schedule(*columns(batch), HORIZON, PATCH, Limits(tokens=tokens, shared=SHARED), workers)
 
 
 def groups(sizes: list[int]) -> list[tuple[int, int]]:
@@ -33,13 +33,12 @@ def groups(sizes: list[int]) -> list[tuple[int, int]]:
 
 
 def finished(alone: list[Call], beside: list[Call], workers: int) -> float:
-    """A clock: all threads take each call of `alone`, then whichever is free the next of `beside`."""
-    now = sum((OVERHEAD + call.tokens) / (workers * SHARED) for call in alone)
-    free = [now] * workers
+    """A clock: whichever thread is free takes the next of `beside`, then all of them each call of `alone`."""
+    free = [0.0] * workers
     for call in beside:
         worker = free.index(min(free))
         free[worker] += OVERHEAD + call.tokens
-    return max(free)
+    return max(free) + sum((OVERHEAD_SHARED + call.tokens) / (workers * SHARED) for call in alone)
 
 
 @settings(max_examples=200)
@@ -67,7 +66,7 @@ def test_no_slower_than_the_plain_plan_in_either_way(
     plain = plan(*columns(batch), HORIZON, PATCH, Limits(tokens=tokens))
     largest_first = sorted(plain, key=lambda call: -call.tokens)
     assert found.duration <= finished([], largest_first, workers) + 1e-6
-    if len(plain) <= workers:
+    if workers > 1:
         assert found.duration <= finished(plain, [], workers) + 1e-6
 
 
@@ -96,7 +95,14 @@ def test_what_has_no_company_is_answered_by_all_threads() -> None:
     assert (rows_of(odd.alone), rows_of(odd.beside)) == ([20], [20, 20])
 
 
-def test_a_call_that_others_would_wait_for_goes_first() -> None:
+def test_where_sharing_costs_nothing_large_calls_are_shared() -> None:
+    """Side by side, each would have half of the cache."""
+    batch = columns(groups([20] * 5))
+    found = schedule(*batch, HORIZON, PATCH, Limits(tokens=800, shared=1.03), 2)
+    assert (rows_of(found.alone), rows_of(found.beside)) == ([20] * 5, [])
+
+
+def test_a_call_that_others_would_wait_for_is_shared() -> None:
     found = scheduled(groups([100, *[1] * 20]), 800, 2)
     assert rows_of(found.alone) == [100]
     assert sum(rows_of(found.beside)) == 20

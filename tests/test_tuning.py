@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import sleep
 
 import pytest
 import torch
@@ -62,17 +63,44 @@ def test_a_short_model_is_timed_within_its_context() -> None:
 
 
 @pytest.mark.parametrize(("threads", "single"), [(1, False), (2, True)])
-def test_calls_are_timed_on_as_many_threads_as_they_will_have(
+def test_sizes_are_timed_on_as_many_threads_as_calls_will_have(
     threads: int, single: bool, artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = OrtSession(artifact_of("toy").path, threads=threads)
-    asked: set[object] = set()
+    asked: list[tuple[object, int]] = []
 
     def run_univariate(self: object, context: Tensor, future_covariates: Tensor) -> Tensor:
-        asked.add(self)
+        asked.append((self, len(context)))
         return future_covariates
 
     for kind in (OrtSession, type(session.single_threaded)):
         monkeypatch.setattr(kind, "run_univariate", run_univariate)
     tune(session, PATCH, 64)
-    assert asked == {session.single_threaded if single else session}
+    by_one, by_all = ({rows for who, rows in asked if who is s} for s in (session.single_threaded, session))
+    assert len(by_one if single else by_all) > 1
+    assert len(by_all if single else by_one) == single  # what sharing costs, at the size chosen
+
+
+@pytest.mark.parametrize(("cost", "least", "most"), [(1.0, 0.9, 1.15), (1.5, 0.6, 0.8), (9.0, 0.5, 0.5)])
+def test_measures_what_sharing_a_call_costs(cost: float, least: float, most: float) -> None:
+    """On a machine whose two threads do 10 ms of work in 5 ms times `cost` when they share it."""
+
+    class Threads:
+        device = torch.device("cpu")
+        workers = 2
+
+        def __init__(self, seconds: float) -> None:
+            self.seconds = seconds
+
+        @property
+        def single_threaded(self) -> Threads:
+            return Threads(10e-3)
+
+        def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+            raise AssertionError("single rows are what is timed")
+
+        def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+            sleep(self.seconds)
+            return future_covariates
+
+    assert least <= tune(Threads(cost * 5e-3), PATCH, 8192).shared <= most

@@ -94,14 +94,13 @@ class SessionModel:
         )
 
     def _answer_all(self, calls: Schedule, answer: Callable[[Session, Call], None]) -> None:
+        if calls.beside:
+            assert isinstance(self.session, SideBySide)
+            with ThreadPoolExecutor(self.session.workers) as pool:
+                for _ in pool.map(partial(answer, self.session.single_threaded), calls.beside):
+                    pass  # so that the first error ends the others
         for call in calls.alone:
             answer(self.session, call)
-        if not calls.beside:
-            return
-        assert isinstance(self.session, SideBySide)
-        with ThreadPoolExecutor(self.session.workers) as pool:
-            for _ in pool.map(partial(answer, self.session.single_threaded), calls.beside):
-                pass  # so that the first error ends the others
 
     def _future(self, covariates: Tensor | None, rows: int, num_output_patches: int) -> Tensor:
         steps = num_output_patches * self.chronos_config.output_patch_size

@@ -1,8 +1,9 @@
 """Calls to cores: which are answered side by side, on one thread each, and which alone, by all threads.
 
-Threads that share every product of a call wait for each other and read what the others wrote. A thread with a
-call of its own does neither, and it can take a smaller call, which is padded less. So calls go side by side
-wherever there are enough of them; one that all the others would be done long before is answered alone.
+Threads that share every product of a call wait for each other. A thread with a call of its own does not, and
+it can take a smaller call, which is padded less; but large calls side by side compete for the cache. So small
+calls go side by side where there are enough of them, large ones alone, and alone goes too what all the others
+would wait for in the end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from chronos_export.plan import Call, Ints, Limits, plan
 
 OVERHEAD = 16  # what a call costs besides its tokens, in tokens: weights to read, small operators
-SHARED = 0.8  # what a thread does of a call that all threads share, to what it does of a call of its own
+OVERHEAD_SHARED = 32  # the same for a call that all threads share
 FEW = 8  # calls a worker; where there are more, it hardly matters how the last ones fall
 FINER = (0.85, 0.7, 0.6, 0.5, 0.4, 0.3)
 
@@ -24,13 +25,13 @@ class Schedule:
     """The calls of a batch, the largest first.
 
     Attributes:
-        alone: One after the other, each by all threads.
-        beside: After those, side by side: whichever thread is free takes the next.
+        beside: Side by side: whichever thread is free takes the next.
+        alone: After those, one after the other, each by all threads.
         duration: Until the last is answered, in tokens of one thread.
     """
 
-    alone: list[Call]
     beside: list[Call]
+    alone: list[Call]
     duration: float
 
 
@@ -55,25 +56,27 @@ def schedule(
     """
     calls = plan(group_ids, lengths, horizon, patch, limits)
     if workers == 1:
-        return Schedule(calls, [], sum(map(_cost, calls)))
-    best = _assign(calls, workers)
+        return Schedule([], calls, sum(map(_cost, calls)))
+    best = _assign(calls, workers, limits.shared)
     if len(calls) < FEW * workers:
         even = -(-sum(call.tokens for call in calls) // workers)
         largest = min(limits.tokens, max(call.tokens for call in calls))
         sizes = {even, *(int(limits.tokens * share) for share in FINER)}
         for size in sorted((size for size in sizes if size < largest), reverse=True):
             finer = plan(group_ids, lengths, horizon, patch, replace(limits, tokens=size))
-            best = min(best, _assign(finer, workers), key=lambda option: option.duration)
+            best = min(best, _assign(finer, workers, limits.shared), key=lambda option: option.duration)
     return best
 
 
-def _assign(calls: Sequence[Call], workers: int) -> Schedule:
+def _assign(calls: Sequence[Call], workers: int, shared: float) -> Schedule:
+    """The largest of the calls alone, the others side by side."""
     largest_first = sorted(calls, key=_cost, reverse=True)
     costs = [_cost(call) for call in largest_first]
     options = []
-    for count in range(min(workers, len(calls)) + 1):
-        duration = sum(costs[:count]) / (workers * SHARED) + _side_by_side(costs[count:], workers)
-        options.append(Schedule(largest_first[:count], largest_first[count:], duration))
+    for count in sorted({*range(min(workers, len(calls)) + 1), len(calls)}):
+        alone = sum(call.tokens + OVERHEAD_SHARED for call in largest_first[:count]) / (workers * shared)
+        duration = alone + _side_by_side(costs[count:], workers)
+        options.append(Schedule(largest_first[count:], largest_first[:count], duration))
     return min(options, key=lambda option: option.duration)
 
 
