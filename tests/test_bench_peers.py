@@ -19,7 +19,7 @@ from chronos_export.bench.subject import Subject, published_subject, random_subj
 from chronos_export.bench.variants import contiguous_mask, padded, per_group
 from chronos_export.errors import ChronosExportError, MachineError
 from chronos_export.exact import in_float64
-from exact import assert_as_upstream
+from chronos_export.validate import NOISE_FACTOR
 
 
 def short(work: w.Workload) -> w.Workload:
@@ -50,8 +50,12 @@ def forward(model: Chronos2Model, work: w.Workload) -> Tensor:
 
 
 def assert_exact(found: Tensor, model: Chronos2Model, work: w.Workload) -> None:
-    answers = (found, forward(model, work), forward(in_float64(model), work))
-    assert_as_upstream(*(list(answer) for answer in answers))
+    """As validation judges: within ten times upstream's own error on the row, or on a typical row."""
+    upstream, truth = forward(model, work).double(), forward(in_float64(model), work)
+    scale = truth.std((1, 2))
+    noise = (upstream - truth).abs().amax((1, 2)) / scale
+    error = (found - upstream).abs().amax((1, 2)) / scale
+    assert (error <= NOISE_FACTOR * noise.clamp(min=float(noise.median()))).all()
 
 
 @pytest.mark.parametrize("variant", [contiguous_mask, per_group, padded])
@@ -115,7 +119,7 @@ def test_every_float32_peer_forecasts_as_upstream(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile
 def test_who_is_compared(subject: Subject, peers: dict[str, Peer]) -> None:
     assert {UPSTREAM, UPSTREAM_BEST, DENSE_ONNX, OURS} < peers.keys()
-    swept = {name for name, peer in peers.items() if peer.sizes}
+    swept = {name for name, peer in peers.items() if len(peer.sizes) > 1}
     assert swept == {UPSTREAM_BEST, DENSE_ONNX, "upstream, bfloat16 autocast at its best batch_size"}
     assert all(peers[name].sizes == SIZES for name in swept)
     with pytest.raises(MachineError, match="not asked: --compile"):
@@ -153,8 +157,9 @@ def test_an_artifact_is_benched_as_it_was_published(
     assert subject.graphs_in("float32") == artifact.path
     assert subject.limits.tokens == artifact.manifest.call_size["tokens"]
     before = sorted(path.name for path in artifact.path.iterdir())
-    (dense,) = (peer for peer in peers_of(subject) if peer.name == DENSE_ONNX)
-    assert_exact(dense.open()(MIXED), subject.model, MIXED)
+    for name in (DENSE_ONNX, "ours, but dense group attention"):
+        (dense,) = (peer for peer in peers_of(subject) if peer.name == name)
+        assert_exact(dense.open()(MIXED), subject.model, MIXED)
     assert sorted(path.name for path in artifact.path.iterdir()) == before  # nothing is written into it
     narrow = subject.graphs_in("bfloat16")
     assert narrow.parent == tmp_path

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from chronos_export.accelerating import accelerate
 from chronos_export.bench.subject import Subject
+from chronos_export.bench.traced import trace
 from chronos_export.bench.variants import contiguous_mask, padded, per_group, sharing_weights
 from chronos_export.bench.workloads import Workload
 from chronos_export.dense_attention import dense_body
@@ -31,7 +32,7 @@ from chronos_export.session import OrtSession, Session
 
 UPSTREAM = "upstream, batch in one call"
 UPSTREAM_BEST = "upstream at its best batch_size"
-DENSE_ONNX = "dense ONNX on onnxruntime at its best batch"
+DENSE_ONNX = "dense ONNX (upstream, traced) at its best batch"
 OURS = "ours, onnxruntime"
 SIZES = (1, 5, 10, 20, 40, 100)
 
@@ -81,9 +82,10 @@ def peers_of(subject: Subject, compiled: bool = False) -> Iterator[Peer]:
     yield Peer("upstream, float16 autocast", _autocast(model, torch.float16), "float16")
     yield Peer("a loop over groups (our reading of #442)", _torch(lambda: per_group(model)))
     yield Peer("padded [groups, longest]", _torch(lambda: padded(model)))
-    yield Peer(DENSE_ONNX, lambda: _dense_onnx(subject), sizes=SIZES)
+    yield Peer(DENSE_ONNX, lambda: _traced(subject), sizes=SIZES)
     yield Peer("ours, PyTorch (accelerate)", _torch(lambda: _accelerated(model)))
     yield _ours(OURS, subject, "float32", OrtSession)
+    yield Peer("ours, but dense group attention", lambda: _dense(subject), sizes=(20,))
     yield _ours("ours, openvino", subject, "float32", OpenVinoSession)
     yield _ours("ours, bfloat16", subject, "bfloat16", OpenVinoSession)
     yield _ours("ours, int8", subject, "int8", OrtSession)
@@ -145,13 +147,28 @@ def _accelerated(model: Chronos2Model) -> Any:
     return accelerate(Chronos2Pipeline(sharing_weights(model))).model
 
 
-def _dense_onnx(subject: Subject) -> Answer:
-    """What public exports do: the same graph with group attention over the whole batch under a mask."""
+def _traced(subject: Subject) -> Answer:
+    """What public exports do, with a graph for each horizon."""
+
+    @cache
+    def session(horizon: int) -> ort.InferenceSession:
+        path = trace(subject.model, horizon, subject.work / f"traced {horizon}")
+        return ort.InferenceSession(path, _silent(), providers=["CPUExecutionProvider"])
+
+    def answer(work: Workload) -> Tensor:
+        feed = {"context": work.context.numpy(), "group_ids": work.group_ids.numpy()}
+        (out,) = session(work.horizon).run(None, feed)
+        return torch.from_numpy(out)[:, :, : work.horizon]
+
+    return answer
+
+
+def _dense(subject: Subject) -> Answer:
+    """Our graph with group attention over the whole call under a mask, and no planner: 20 rows a call."""
     graphs = subject.graphs_in("float32")
     proto = onnx.load(graphs / GENERAL, load_external_data=False)
     proto.functions[0].CopyFrom(dense_body(subject.model.config.num_heads))
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options = _silent()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graphs))
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
@@ -162,3 +179,9 @@ def _dense_onnx(subject: Subject) -> Answer:
         return torch.from_numpy(out)[:, :, : work.horizon]
 
     return answer
+
+
+def _silent() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return options
