@@ -1,5 +1,4 @@
-"""How calls are best made on this machine, measured once and kept in the artifact: of what size, and how many
-at a time.
+"""How calls are best made on this machine, measured once and kept in the artifact.
 
 One large call reads more memory than a core's cache holds, many small ones read the weights too often. Where
 the best lies depends on the machine and the model. Calls that will be answered side by side are timed on one

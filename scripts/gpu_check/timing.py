@@ -79,12 +79,12 @@ def synchronize() -> None:
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
     """Whether float32 products may use tf32."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = allowed
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if allowed else "ieee"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.backends.cuda.matmul.fp32_precision = before
 
 
 def copy_bandwidth(device: str) -> float:
