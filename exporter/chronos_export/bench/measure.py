@@ -19,7 +19,7 @@ from chronos_export.errors import ChronosExportError
 LONGEST = 8.0  # seconds of a batch above which all but our sessions and upstream itself are timed once
 FAR = 4  # what would take that many times longer still is not run
 SAMPLE = 10  # rows that a size of a call is tried on, at least
-QUICK, MOST = 5.0, 10  # quick batches get more rounds, until all have run for 5 s together, at most 10
+QUICK, MOST = 20.0, 10  # quick batches get more rounds, until all have run for 20 s together, at most 10
 
 
 @dataclass(frozen=True)

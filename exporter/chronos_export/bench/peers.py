@@ -28,7 +28,9 @@ from chronos_export.errors import MachineError
 from chronos_export.onnx_export import GENERAL
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import SessionModel
+from chronos_export.plan import Limits
 from chronos_export.session import OrtSession, Session
+from chronos_export.tuning import tune
 
 UPSTREAM = "upstream, batch in one call"
 UPSTREAM_BEST = "upstream at its best batch_size"
@@ -84,7 +86,7 @@ def peers_of(subject: Subject, compiled: bool = False) -> Iterator[Peer]:
     yield Peer("padded [groups, longest]", _torch(lambda: padded(model)))
     yield Peer(DENSE_ONNX, lambda: _traced(subject), sizes=SIZES)
     yield Peer("ours, PyTorch (accelerate)", _torch(lambda: _accelerated(model)))
-    yield _ours(OURS, subject, "float32", OrtSession)
+    yield _ours(OURS, subject, "float32", OrtSession, subject.limits)
     yield Peer("ours, but dense group attention", lambda: _dense(subject), sizes=(20,))
     yield _ours("ours, openvino", subject, "float32", OpenVinoSession)
     yield _ours("ours, bfloat16", subject, "bfloat16", OpenVinoSession)
@@ -92,14 +94,25 @@ def peers_of(subject: Subject, compiled: bool = False) -> Iterator[Peer]:
     yield Peer("ours, TensorRT", _missing("needs a GPU: python3 -m scripts.gpu_check"))
 
 
-def _ours(name: str, subject: Subject, dtype: str, session: Callable[[Path], Session]) -> Peer:
-    """The graphs of a precision, in a session that opens their folder."""
+def _ours(
+    name: str,
+    subject: Subject,
+    dtype: str,
+    session: Callable[[Path], Session],
+    limits: Limits | None = None,
+) -> Peer:
+    """The graphs of a precision, in a session that opens their folder; tuned once, as by an export."""
+    settings = subject.model.config.chronos_config
 
     def opened() -> Session:
         return session(subject.graphs_in(dtype))
 
+    @cache
+    def tuned() -> Limits:
+        return limits or tune(opened(), settings["input_patch_size"], settings["context_length"])
+
     def ready() -> Answer:
-        return _forward(SessionModel(opened(), subject.model.config.chronos_config, subject.limits))
+        return _forward(SessionModel(opened(), settings, tuned()))
 
     return Peer(name, ready, dtype, session=opened)
 
