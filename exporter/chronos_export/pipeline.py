@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from chronos.chronos2.config import Chronos2ForecastingConfig
 from torch import Tensor
 
 from chronos_export.errors import UsageError
+from chronos_export.fetch import Fetch
 from chronos_export.plan import Call, Limits, observed_length
 from chronos_export.schedule import Schedule, schedule
 from chronos_export.session import Session, SideBySide
@@ -73,16 +74,15 @@ class SessionModel:
         )
         out = torch.empty(rows, len(self.chronos_config.quantiles), future.shape[1])
 
-        def answer(session: Session, call: Call) -> None:
+        def ask(session: Session, call: Call) -> Tensor:
             index = torch.from_numpy(call.rows)
             piece = context[index, -call.context_length :]
             if call.univariate:
-                forecast = session.run_univariate(piece, future[index])
-            else:
-                forecast = session.run(piece, group_ids[index], future[index])
-            out[index] = forecast.to(out.device)
+                return session.run_univariate(piece, future[index])
+            return session.run(piece, group_ids[index], future[index])
 
-        self._answer_all(calls, answer)
+        for call, forecast in self._answers(calls, ask):
+            out[torch.from_numpy(call.rows)] = forecast
         return Forecast(out)
 
     def encode(self, *_: Any, **__: Any) -> Any:
@@ -93,14 +93,23 @@ class SessionModel:
             fix="chronos_export.accelerate(Chronos2Pipeline.from_pretrained(...)).embed(...)",
         )
 
-    def _answer_all(self, calls: Schedule, answer: Callable[[Session, Call], None]) -> None:
+    def _answers(
+        self, calls: Schedule, ask: Callable[[Session, Call], Tensor]
+    ) -> Iterator[tuple[Call, Tensor]]:
+        """Each call with its forecast, on the CPU; one is taken while a GPU answers the next."""
         if calls.beside:
             assert isinstance(self.session, SideBySide)
             with ThreadPoolExecutor(self.session.workers) as pool:
-                for _ in pool.map(partial(answer, self.session.single_threaded), calls.beside):
-                    pass  # so that the first error ends the others
+                answers = pool.map(partial(ask, self.session.single_threaded), calls.beside)
+                yield from zip(calls.beside, answers, strict=True)  # the first error ends the others
+        before: tuple[Call, Fetch] | None = None
         for call in calls.alone:
-            answer(self.session, call)
+            begun = call, Fetch(ask(self.session, call))
+            if before:
+                yield before[0], before[1].wait()
+            before = begun
+        if before:
+            yield before[0], before[1].wait()
 
     def _future(self, covariates: Tensor | None, rows: int, num_output_patches: int) -> Tensor:
         steps = num_output_patches * self.chronos_config.output_patch_size
