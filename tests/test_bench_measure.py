@@ -121,6 +121,14 @@ def test_what_is_slow_is_timed_once_and_what_is_slower_is_not_run(bench: Bench) 
     assert found["slower"].seconds is None
 
 
+def test_what_is_made_ready_by_the_first_batch_is_not_counted(bench: Bench) -> None:
+    """Code compiled for the shapes of the batch, say."""
+    compiling = [90.0]
+    peer = bench.peer("compiled", lambda rows: compiling.pop() if rows == 20 and compiling else rows / 4)
+    (found,) = compare([peer], w.single_rows(20), rounds=1, longest=100)
+    assert found.seconds == pytest.approx(5.0)
+
+
 def test_quick_batches_get_more_rounds(bench: Bench) -> None:
     compare([bench.peer("quick", lambda rows: 3.6)], w.single_rows(1), rounds=2)
     assert len(bench.calls["quick"]) == 1 + 6  # the warm-up; 6 x 3.6 s
