@@ -30,6 +30,7 @@ from chronos_export.bench.run import run_bench
 from chronos_export.bench.subject import Subject, random_subject
 from chronos_export.bench.workloads import all_workloads
 from chronos_export.cli import main
+from chronos_export.errors import UsageError
 from chronos_export.openvino_session import has_openvino
 
 MISSING = {"upstream, torch.compile", "ours, TensorRT"}
@@ -175,6 +176,41 @@ def test_an_artifact_is_not_exported_again(
     starts = list(cold_starts(published))
     assert [start.model for start in starts] == ["demo"]
     assert asked[1] == ("published", artifact_of("toy").path)
+
+
+def test_one_workload_can_be_timed_by_itself(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "QUICK", 0.0)
+    monkeypatch.setattr(run, "matmul_peak", lambda: machine.matmul_peak(seconds=0.01))
+    monkeypatch.setattr(run, "copy_bandwidth", lambda: machine.copy_bandwidth(seconds=0.01))
+    found = run_bench(subject, tmp_path, rows=20, rounds=1, only=("single rows, 20", "one group"))
+    assert {t.workload for t in found.timings} == {"single rows, 20 rows", "one group of 20"}
+    assert found.host == []
+    with pytest.raises(UsageError, match="no workload is called 'one row'") as raised:
+        run_bench(subject, tmp_path, rows=20, only=("one row",))
+    assert "single rows, 1 row, " in raised.value.allowed
+
+
+def test_what_an_earlier_run_found_of_other_workloads_is_kept(
+    subject: Subject, results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "QUICK", 0.0)
+    monkeypatch.setattr(run, "matmul_peak", lambda: results.peaks)
+    earlier = replace(results, timings=list(results.timings))
+    earlier.write(tmp_path, "")
+    assert Results.read(tmp_path) == earlier
+    found = run_bench(subject, tmp_path, rows=40, rounds=1, only=("single rows, 1 row",))
+    names = {timing.workload for timing in earlier.timings}
+    assert {timing.workload for timing in found.timings} == names
+    assert [timing.workload for timing in found.timings] == [timing.workload for timing in earlier.timings]
+    assert len(found.timings) == len(earlier.timings)
+    assert found.of("single rows, 1 row") != earlier.of("single rows, 1 row")
+    assert found.of("one group of 40") == earlier.of("one group of 40")
+    assert (found.host, found.scaling, found.starts) == (earlier.host, earlier.scaling, earlier.starts)
+    replace(earlier, subject="another").write(tmp_path, "")
+    found = run_bench(subject, tmp_path, rows=40, rounds=1, only=("single rows, 1 row",))
+    assert {timing.workload for timing in found.timings} == {"single rows, 1 row"}
 
 
 def test_layers_are_not_asked_of_an_artifact(capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,13 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Time upstream under torch.compile too.")
 @click.option(
+    "--workload",
+    "only",
+    multiple=True,
+    metavar="NAME",
+    help="Time this one only, as the table calls it; what an earlier run found of the others is kept.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -85,6 +92,7 @@ def bench(
     layers: int | None,
     rounds: int,
     compiled: bool,
+    only: tuple[str, ...],
     output: Path,
 ) -> None:
     """Time every way to run Chronos-2 on this machine's CPU: an artifact, or random weights of full size."""
@@ -101,7 +109,7 @@ def bench(
             subject = published_subject(artifact, Path(folder))
         else:
             subject = random_subject(full_config(layers or 12), Path(folder))
-        results = run_bench(subject, output, rows, rounds, compiled, say=console.note)
+        results = run_bench(subject, output, rows, rounds, compiled, only=only, say=console.note)
     console.result(results.as_dict(), as_markdown(results))
 
 

@@ -78,8 +78,9 @@ def compare(
 ) -> list[Timing]:
     """Time every peer on one workload.
 
-    Each is opened, warmed up on a few rows and then timed on the whole batch: the first round. But for our
-    sessions and upstream itself, what is slow is timed once, and what would be far slower is not run.
+    Each is opened, warmed up and then timed on the whole batch: the first round. Our sessions and upstream
+    itself are warmed up on the whole batch, the others on a few rows; of those, what is slow is timed once
+    and what would be far slower is not run.
 
     Args:
         peers: The contenders.
@@ -121,12 +122,13 @@ def _first_run(peer: Peer, work: Workload, runs: list[_Run], longest: float) -> 
         if expected > FAR * longest:
             return _Run(peer, calls, note=f"not waited for: about {expected:.0f} s a batch")
     seconds, forecast = _timed(answer, work, calls)
-    if seconds > FAR * expected:  # something was made ready only now, such as code for these shapes
+    memory = peak.bytes()
+    if is_patient or seconds > FAR * expected:  # code for these shapes may have been made ready only now
         seconds, forecast = _timed(answer, work, calls)
     goes_on = is_patient or seconds <= longest
     if not goes_on:
         note = f"{note}; timed once".lstrip("; ")
-    return _Run(peer, calls, answer if goes_on else None, [seconds], forecast, peak.bytes(), note)
+    return _Run(peer, calls, answer if goes_on else None, [seconds], forecast, memory, note)
 
 
 def _expected(answer: Answer, work: Workload) -> float:

@@ -53,6 +53,26 @@ class Results:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def read(cls, folder: Path) -> Results | None:
+        """What an earlier run wrote to `folder`, or None if there is nothing."""
+        file = folder / "cpu.json"
+        if not file.exists():
+            return None
+        found = json.loads(file.read_text())
+        timings = [Timing(**{**t, "spread": t["spread"] and tuple(t["spread"])}) for t in found["timings"]]
+        kept = {"host": [HostTime(**host) for host in found["host"]], "scaling": None, "timings": timings}
+        if scaling := found["scaling"]:
+            tables = ("seconds_a_row", "memory", "batch_bytes")  # by rows, which JSON makes strings of
+            by_rows = {name: {int(rows): x for rows, x in scaling[name].items()} for name in tables}
+            kept["scaling"] = Scaling(**{**scaling, **by_rows})
+        return cls(**{**found, **kept, "starts": [Start(**start) for start in found["starts"]]})
+
+    def is_of(self, other: Results) -> bool:
+        """Whether both are of the same model on the same machine."""
+        mine, theirs = ((r.environment, r.subject, r.layers, r.rows) for r in (self, other))
+        return mine == theirs
+
     def write(self, folder: Path, markdown: str) -> None:
         """The table and the numbers, in place of those of an earlier run."""
         folder.mkdir(parents=True, exist_ok=True)

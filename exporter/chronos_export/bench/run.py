@@ -16,7 +16,8 @@ from chronos_export.bench.results import Results
 from chronos_export.bench.scaling import scaling
 from chronos_export.bench.subject import Subject
 from chronos_export.bench.work_left import flops_left
-from chronos_export.bench.workloads import all_workloads, groups_of_20
+from chronos_export.bench.workloads import Workload, all_workloads, groups_of_20
+from chronos_export.errors import UsageError
 
 
 def run_bench(
@@ -26,6 +27,7 @@ def run_bench(
     rounds: int = 3,
     compiled: bool = False,
     longest: float = LONGEST,
+    only: tuple[str, ...] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Results:
     """Time a model in every way, and keep what is found in `output` as it is found.
@@ -37,19 +39,32 @@ def run_bench(
         rounds: Rounds of every peer on every workload.
         compiled: Whether torch.compile of upstream is among the peers.
         longest: Seconds of a batch above which a peer is timed once; see `measure.compare`.
+        only: How the names of the workloads begin that shall be timed, () for everything. What an earlier run
+            of the same model on the same machine has written to `output` is kept of all else.
         say: Told what is being timed.
+
+    Raises:
+        UsageError: No workload is called so.
     """
     rows = rows // 20 * 20
+    works = _chosen(all_workloads(rows), only)
+    order = {work.name: place for place, work in enumerate(all_workloads(rows))}
     say("the machine's own peak")
     results = Results(environment(), subject.name, subject.layers, rows, matmul_peak(), copy_bandwidth())
+    if only:
+        results = _with_others(results, output, works)
     peers = list(peers_of(subject, compiled))
-    batches = [(work, peers) for work in all_workloads(rows)]
-    if rows > 40:  # a point more for the curve of seconds a sample
+    batches = [(work, peers) for work in works]
+    if rows > 40 and not only:  # a point more for the curve of seconds a sample
         batches.append((groups_of_20(40), [peer for peer in peers if peer.name in CURVE]))
     for work, contenders in batches:
         ideal = flops_left(subject.model.config, work) / results.peak
         results.timings += compare(contenders, work, rounds, ideal, longest, say)
+        results.timings.sort(key=lambda timing: order.get(timing.workload, len(order)))
         results.write(output, as_markdown(results))
+    if only:
+        plot(results, output / "cpu.png")
+        return results
     results.host = host_times(peers, subject, min(rows, 40), say)
     results.write(output, as_markdown(results))
     results.scaling = scaling(subject, say)
@@ -59,3 +74,20 @@ def run_bench(
     results.write(output, as_markdown(results))
     plot(results, output / "cpu.png")
     return results
+
+
+def _with_others(results: Results, output: Path, works: list[Workload]) -> Results:
+    """What an earlier run found of other workloads, if it was of the same model on the same machine."""
+    earlier, timed = Results.read(output), {work.name for work in works}
+    if earlier is None or not earlier.is_of(results):
+        return results
+    earlier.timings = [timing for timing in earlier.timings if timing.workload not in timed]
+    return earlier
+
+
+def _chosen(works: list[Workload], only: tuple[str, ...]) -> list[Workload]:
+    names = [work.name for work in works]
+    for beginning in only:
+        if not any(name.startswith(beginning) for name in names):
+            raise UsageError(f"no workload is called {beginning!r}", allowed=", ".join(names))
+    return [work for work in works if not only or work.name.startswith(only)]
