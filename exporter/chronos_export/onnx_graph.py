@@ -130,6 +130,8 @@ def _location_and_scale(g: GraphBuilder, x: str, observed: str) -> tuple[str, st
     count = g.ReduceSum(observed, g.ints(1))
     divisor = g.Max(count, g.number(1.0))
     loc = g.Div(g.ReduceSum(x, g.ints(1)), divisor)
+    rest = g.ReduceSum(g.Mul(observed, g.Sub(x, loc)), g.ints(1))
+    loc = g.Add(loc, g.Div(rest, divisor))
     centred = g.Mul(g.Sub(x, loc), observed)
     scale = g.Sqrt(g.Div(g.ReduceSum(g.Mul(centred, centred), g.ints(1)), divisor))
     scale = g.Where(g.Equal(scale, g.number(0.0)), g.number(SCALE_OF_CONSTANT), scale)
