@@ -24,7 +24,7 @@ TOKENS = (400, 800, 1600, 3200)
 STEPS, HORIZON = 1440, 96  # of the rows that are timed
 TRIES = 3
 SHARED = (0.5, 1.2)  # beyond these, something else had the machine
-TIE = 0.03  # a smaller call is kept unless a larger one is this much faster: it takes less memory
+TIE = 0.03  # a smaller call is kept unless the next larger is this much faster: it takes less memory
 
 
 def tune(session: Session, patch: int, context_length: int) -> Limits:
@@ -46,8 +46,9 @@ def tune(session: Session, patch: int, context_length: int) -> Limits:
     for size in TOKENS:
         rows = max(1, size // tokens)
         cost = _seconds(partial(one_thread.run_univariate, *_single_rows(rows, steps))) / rows
-        if cost < best * (1 - TIE):
-            best, chosen = cost, size
+        if cost >= best * (1 - TIE):
+            break
+        best, chosen = cost, size
     limits = replace(Limits(), tokens=chosen)
     if sharing is None:
         return limits

@@ -61,7 +61,11 @@ class Results:
             return None
         found = json.loads(file.read_text())
         timings = [Timing(**{**t, "spread": t["spread"] and tuple(t["spread"])}) for t in found["timings"]]
-        kept = {"host": [HostTime(**host) for host in found["host"]], "scaling": None, "timings": timings}
+        kept: dict[str, Any] = {
+            "host": [HostTime(**host) for host in found["host"]],
+            "scaling": None,
+            "timings": timings,
+        }
         if scaling := found["scaling"]:
             tables = ("seconds_a_row", "memory", "batch_bytes")  # by rows, which JSON makes strings of
             by_rows = {name: {int(rows): x for rows, x in scaling[name].items()} for name in tables}
