@@ -16,6 +16,7 @@ import onnx
 
 from chronos_export.dense_attention import dense_body
 from chronos_export.errors import MachineError, UsageError
+from chronos_export.group_attention_onnx import num_heads_of
 from chronos_export.packed_attention import pack_attention
 from chronos_export.trt_libraries import import_tensorrt
 from chronos_export.trt_plugin import NAME, NAMESPACE
@@ -92,10 +93,9 @@ def _allow_tf32(model: onnx.ModelProto) -> None:
 
 def _inline_dense(model: onnx.ModelProto) -> None:
     """Make every runtime inline group attention, in its dense form."""
-    heads = 0
+    heads = num_heads_of(model)
     for node in model.graph.node:
         if (node.domain, node.op_type) == (NAMESPACE, NAME):
-            heads = next(a.i for a in node.attribute if a.name == "num_heads")
             # The namespace is what makes TensorRT look for a plugin.
             kept = [a for a in node.attribute if not a.name.startswith("plugin_")]
             del node.attribute[:]

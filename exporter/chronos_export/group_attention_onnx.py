@@ -185,6 +185,12 @@ _FOOTER = """
 """
 
 
+def num_heads_of(model: onnx.ModelProto) -> int:
+    """The heads of a graph's GroupAttention nodes, of which there is at least one and all have the same."""
+    nodes = (node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, NAME))
+    return int(next(a.i for node in nodes for a in node.attribute if a.name == "num_heads"))
+
+
 def function_body(num_heads: int, branches: bool = True) -> onnx.FunctionProto:
     """The operator as an ONNX function of opset 20.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from chronos_export.errors import MachineError
-from chronos_export.group_attention_onnx import function_body
+from chronos_export.group_attention_onnx import function_body, num_heads_of
 from chronos_export.onnx_export import GENERAL, UNIVARIATE
 from chronos_export.session import SingleThreaded
 
@@ -91,7 +91,5 @@ class _Graph:
 
 def _remove_branches(model: onnx.ModelProto) -> None:
     """Take the body of group attention without branches: OpenVINO 2026.4 gets a first call of one wrong."""
-    heads = {a.i for node in model.graph.node for a in node.attribute if a.name == "num_heads"}
     for function in model.functions:
-        (num_heads,) = heads
-        function.CopyFrom(function_body(num_heads, branches=False))
+        function.CopyFrom(function_body(num_heads_of(model), branches=False))

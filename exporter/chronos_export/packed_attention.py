@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import onnx
 
+from chronos_export.group_attention_onnx import num_heads_of
 from chronos_export.trt_plugin import NAME, NAMESPACE
 
 _OUTPUTS = ("query_lengths", "key_lengths", "alive_first")
@@ -102,12 +103,11 @@ def pack_attention(model: onnx.ModelProto) -> None:
     A node becomes a `PackedGroupAttention`, around one `TRT_Attention`. `PackedSequences` is called once for
     all nodes with the same rows and tokens; the last block has fewer tokens.
     """
-    nodes, heads = list(model.graph.node), 0
+    nodes, heads = list(model.graph.node), num_heads_of(model)
     sequences: dict[tuple[str, ...], list[str]] = {}
     del model.graph.node[:], model.functions[:]
     for node in nodes:
         if (node.domain, node.op_type) == (NAMESPACE, NAME):
-            heads = next(a.i for a in node.attribute if a.name == "num_heads")
             query, key, value, begin, _, mask = node.input
             if (begin, mask) not in sequences:
                 sequences[begin, mask] = [f"{name}_{len(sequences)}" for name in _OUTPUTS]

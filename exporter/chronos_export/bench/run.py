@@ -9,7 +9,7 @@ from chronos_export.bench.cold_start import cold_starts
 from chronos_export.bench.host import host_times
 from chronos_export.bench.machine import copy_bandwidth, environment, matmul_peak
 from chronos_export.bench.measure import LONGEST, compare
-from chronos_export.bench.peers import peers_of
+from chronos_export.bench.peers import Peer, peers_of
 from chronos_export.bench.plot import plot
 from chronos_export.bench.report import CURVE, as_markdown
 from chronos_export.bench.results import Results
@@ -47,8 +47,9 @@ def run_bench(
         UsageError: No workload is called so.
     """
     rows = rows // 20 * 20
-    works = _chosen(all_workloads(rows), only)
-    order = {work.name: place for place, work in enumerate(all_workloads(rows))}
+    every = all_workloads(rows)
+    works = _chosen(every, only)
+    order = {work.name: place for place, work in enumerate(every)}
     say("the machine's own peak")
     results = Results(environment(), subject.name, subject.layers, rows, matmul_peak(), copy_bandwidth())
     if only:
@@ -62,18 +63,23 @@ def run_bench(
         results.timings += compare(contenders, work, rounds, ideal, longest, say)
         results.timings.sort(key=lambda timing: order.get(timing.workload, len(order)))
         results.write(output, as_markdown(results))
-    if only:
-        plot(results, output / "cpu.png")
-        return results
-    results.host = host_times(peers, subject, min(rows, 40), say)
+    if not only:
+        _surroundings(subject, peers, results, output, say)
+    plot(results, output / "cpu.png")
+    return results
+
+
+def _surroundings(
+    subject: Subject, peers: list[Peer], results: Results, output: Path, say: Callable[[str], None]
+) -> None:
+    """What is measured beside the workloads, written as it is found."""
+    results.host = host_times(peers, subject, min(results.rows, 40), say)
     results.write(output, as_markdown(results))
     results.scaling = scaling(subject, say)
     for start in cold_starts(subject, say):
         results.starts.append(start)
         results.write(output, as_markdown(results))
     results.write(output, as_markdown(results))
-    plot(results, output / "cpu.png")
-    return results
 
 
 def _with_others(results: Results, output: Path, works: list[Workload]) -> Results:
