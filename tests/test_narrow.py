@@ -19,13 +19,12 @@ from torch import Tensor
 
 from checkpoints import make_model
 from chronos_export import int8, load, quantile_loss, runtimes
-from chronos_export.artifact import open_artifact
+from chronos_export.artifact import WEIGHTS, open_artifact
 from chronos_export.cases import all_cases
 from chronos_export.errors import AccuracyError, MachineError, UsageError
 from chronos_export.exporting import export
 from chronos_export.int8 import quantized_product
 from chronos_export.onnx_builder import GraphBuilder
-from chronos_export.onnx_export import WEIGHTS
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import SessionModel
 from chronos_export.precision import precision_of

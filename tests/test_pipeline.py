@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -246,3 +248,17 @@ def test_inputs_that_do_not_fit_are_refused(call: dict[str, Any], message: str, 
 def test_a_pipeline_opens_nothing_that_is_not_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
         load(tmp_path / "nowhere")
+
+
+def test_forecasting_needs_none_of_what_exports(artifact_of: Callable[[str], Artifact]) -> None:
+    """A new process waits for what it imports; upstream's own imports are the floor."""
+    program = """
+import sys, torch
+from chronos_export import load
+load(sys.argv[1], threads=1).predict(torch.randn(2, 1, 40), prediction_length=3)
+for name in ("onnx", "polygraphy", "openvino", "chronos_export.model", "chronos_export.onnx_export"):
+    assert name not in sys.modules, f"imported {name}"
+"""
+    command = [sys.executable, "-c", program, str(artifact_of("toy").path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

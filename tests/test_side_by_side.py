@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from chronos_export.artifact import Artifact
+from chronos_export.artifact import UNIVARIATE, Artifact
 from chronos_export.errors import IntegrityError
-from chronos_export.onnx_export import UNIVARIATE
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits

@@ -1,4 +1,7 @@
-"""Opening a published artifact: every file is what the manifest says before any of them is used."""
+"""A published artifact: the names of its graphs, and opening it.
+
+Every file is what the manifest says before any of them is used.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from pathlib import Path
 
 from chronos_export.errors import IntegrityError, UsageError
 from chronos_export.manifest import FileRecord, Manifest, hash_file, read_manifest
+
+GENERAL, UNIVARIATE, WEIGHTS = "model.onnx", "univariate.onnx", "weights.bin"
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from typing import Any, BinaryIO
 import onnx
 
 from chronos_export import group_attention_onnx as body
+from chronos_export.artifact import GENERAL, UNIVARIATE, WEIGHTS
 from chronos_export.errors import BuildError
 from chronos_export.model import SegmentedChronos2, UnivariateChronos2
 from chronos_export.onnx_graph import write_graph
 from chronos_export.precision import Precision
 
-GENERAL, UNIVARIATE, WEIGHTS = "model.onnx", "univariate.onnx", "weights.bin"
 ALIGNMENT = 4096  # lets a runtime map the file instead of reading it
 INLINE_BYTES = 1024  # smaller tensors stay in the graph
 

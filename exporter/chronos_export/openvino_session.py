@@ -7,14 +7,11 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-import onnx
-import onnx.inliner
 import torch
 from torch import Tensor
 
+from chronos_export.artifact import GENERAL, UNIVARIATE
 from chronos_export.errors import MachineError
-from chronos_export.group_attention_onnx import function_body, num_heads_of
-from chronos_export.onnx_export import GENERAL, UNIVARIATE
 from chronos_export.session import SingleThreaded
 
 
@@ -71,11 +68,7 @@ class _Graph:
         import openvino
 
         core = openvino.Core()
-        proto = onnx.load(path)
-        _remove_branches(proto)
-        # OpenVINO knows no local functions, so the operator's body is put in its place.
-        proto = onnx.inliner.inline_local_functions(proto)
-        model = core.read_model(proto.SerializeToString(), b"")
+        model = core.read_model(_without_functions(path), b"")
         self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **settings})
         self._local = threading.local()
 
@@ -89,7 +82,19 @@ class _Graph:
         return torch.from_numpy(results[0].copy())
 
 
-def _remove_branches(model: onnx.ModelProto) -> None:
-    """Take the body of group attention without branches: OpenVINO 2026.4 gets a first call of one wrong."""
+def _without_functions(path: Path) -> bytes:
+    """The graph with group attention's body in its place, since OpenVINO knows no local functions.
+
+    It is the body without branches: OpenVINO 2026.4 gets a first call of one wrong.
+    """
+    # Imported here: whoever forecasts on onnxruntime does not wait for them.
+    import onnx
+    import onnx.inliner
+
+    from chronos_export.group_attention_onnx import function_body, num_heads_of
+
+    model = onnx.load(path)
     for function in model.functions:
         function.CopyFrom(function_body(num_heads_of(model), branches=False))
+    flat: bytes = onnx.inliner.inline_local_functions(model).SerializeToString()
+    return flat

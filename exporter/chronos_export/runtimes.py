@@ -7,11 +7,14 @@ slowly; where both can, both are proven.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chronos_export.errors import MachineError
 from chronos_export.openvino_session import OpenVinoSession, has_openvino
-from chronos_export.precision import Precision
 from chronos_export.session import OrtSession, Session
+
+if TYPE_CHECKING:
+    from chronos_export.precision import Precision
 
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 RUNTIMES = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 from torch import Tensor, nn
 
+from chronos_export.artifact import GENERAL, UNIVARIATE, WEIGHTS
 from chronos_export.errors import IntegrityError, MachineError, UsageError
-from chronos_export.onnx_export import GENERAL, UNIVARIATE, WEIGHTS
 
 Array = NDArray[np.generic]
 Graph = Callable[..., Tensor]  # an opened graph: its inputs by name to its forecasts
@@ -87,8 +88,10 @@ class OrtSession:
         self.provider = _provider_name(provider)
         self.workers = (threads or torch.get_num_threads()) if provider == "cpu" else 1
         self.single_threaded = SingleThreaded(folder, lambda path: _OrtGraph(path, PROVIDERS["cpu"], 1))
-        self._general = _OrtGraph(folder / GENERAL, self.provider, threads)
-        self._univariate = _OrtGraph(folder / UNIVARIATE, self.provider, threads)
+        paths = folder / GENERAL, folder / UNIVARIATE
+        with ThreadPoolExecutor(len(paths)) as pool:  # onnxruntime opens a graph on one core
+            graphs = pool.map(lambda path: _OrtGraph(path, self.provider, threads), paths)
+            self._general, self._univariate = graphs
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `Session.run`."""

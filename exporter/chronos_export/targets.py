@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chronos_export.artifact import GENERAL
 from chronos_export.compiled import plugin_library
 from chronos_export.engine import RTX_COMPUTE_CAPABILITIES, build_engine, check_machine
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
-from chronos_export.onnx_export import GENERAL
 from chronos_export.precision import PRECISIONS, Precision
 from chronos_export.progress import Report
 from chronos_export.trt_libraries import MODULES, device_capability, is_installed

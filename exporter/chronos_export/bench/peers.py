@@ -19,13 +19,13 @@ from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
 from chronos_export.accelerating import accelerate
+from chronos_export.artifact import GENERAL
 from chronos_export.bench.subject import Subject
 from chronos_export.bench.traced import trace
 from chronos_export.bench.variants import contiguous_mask, padded, per_group, sharing_weights
 from chronos_export.bench.workloads import Workload
 from chronos_export.dense_attention import dense_body
 from chronos_export.errors import MachineError
-from chronos_export.onnx_export import GENERAL
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits
