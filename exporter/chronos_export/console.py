@@ -71,6 +71,8 @@ class Console:
         with self._lock:
             if self.as_json:
                 self._emit("stage", asdict(event))
+            elif event.fraction is None and event.message:
+                self.note(f"warning: {event.message}")
             elif self.is_live:
                 self._rewrite(_line(event), is_last=event.fraction == 1.0)
             elif not self.is_quiet and event.fraction == 1.0:

@@ -14,7 +14,8 @@ class Event:
 
     Args:
         stage: What is being done, in a word or two: `load`, `export`, `validate`.
-        fraction: How much of the stage is done, in [0, 1]; None while that cannot be told. 1.0 ends it.
+        fraction: How much of the stage is done, in [0, 1]; None while that cannot be told, and for a warning,
+            which has a message instead. 1.0 ends it.
         seconds: Time since the stage began.
         message: A detail worth a reader's time, or "".
     """
