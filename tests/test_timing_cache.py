@@ -6,11 +6,15 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from chronos_export import timing_cache
+from chronos_export import engine_worker, timing_cache
 
 BLOB = bytes(range(256)) + b"\n\n{}\n"
 
@@ -62,7 +66,10 @@ def test_every_flipped_byte_is_noticed(cache: Path) -> None:
         assert read(cache)[0] == b"", index
 
 
-@pytest.mark.parametrize("header", ["[]", "{}", "null", '{"target": 1, "version": 2, "sha256": 3}'])
+NUMBERS = json.dumps({"target": 1, "version": 2, "sha256": sha256(BLOB).hexdigest()})
+
+
+@pytest.mark.parametrize("header", ["[]", "{}", "null", '{"target": "tensorrt"}', NUMBERS])
 def test_a_header_of_another_shape(cache: Path, header: str) -> None:
     magic, _, blob = cache.read_bytes().split(b"\n", 2)
     cache.write_bytes(b"\n".join((magic, header.encode(), blob)))
@@ -94,3 +101,100 @@ def test_writers_wait_for_each_other(tmp_path: Path) -> None:
     assert [writer.wait(timeout=60) for writer in writers] == [0] * 4
     blob, _ = timing_cache.read(tmp_path / "deep" / "timings", "tensorrt", "10")
     assert sorted(json.loads(blob)) == sorted([0, 1, 2, 3] * 10)
+
+
+# ---- what a build makes of it, with a stand-in for TensorRT ----
+
+
+@dataclass
+class Cache:
+    """An ITimingCache of names."""
+
+    names: set[bytes]
+
+    def combine(self, other: Cache, ignore_mismatch: bool) -> None:
+        assert not ignore_mismatch
+        self.names |= other.names
+
+    def serialize(self) -> bytes:
+        return b" ".join(sorted(self.names))
+
+
+@dataclass
+class Config:
+    """An IBuilderConfig on a GPU that refuses the caches of others."""
+
+    refused: bytes = b"other-gpu"
+    cache: Cache = field(default_factory=lambda: Cache(set()))
+
+    def create_timing_cache(self, blob: bytes) -> Cache:
+        return Cache(set(blob.split()))
+
+    def set_timing_cache(self, cache: Cache, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        if self.refused in cache.names:
+            return False
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self) -> Cache:
+        return self.cache
+
+
+def build(path: Path, meanwhile: bytes = b"", target: str = "tensorrt") -> tuple[set[bytes], list[str]]:
+    """A build that times `mine` while another saves `meanwhile`; the timings it began with, its warnings."""
+    config, said = Config(), list[str]()
+
+    def say(warning: str) -> None:
+        said.append(warning)
+
+    job: Any = SimpleNamespace(target=target, timing_cache=str(path))
+    cache = engine_worker._Cache(SimpleNamespace(__version__="10.16.1"), config, job, say)
+    begun = set(config.cache.names)
+    config.cache.names.add(b"mine")
+    if meanwhile:
+        timing_cache.write(path, "tensorrt", "10.16.1", meanwhile)
+    cache.save()
+    return begun, said
+
+
+def test_a_build_extends_the_cache_and_what_others_saved_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "timings"
+    assert build(path) == (set(), [])
+    assert build(path, meanwhile=b"theirs") == ({b"mine"}, [])
+    assert read(path) == (b"mine theirs", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "version", "blob", "told"),
+    [
+        ("tensorrt", "9.3.0", b"old", "made by tensorrt 9.3.0, this is tensorrt 10.16.1"),
+        ("tensorrt-rtx", "10.16.1", b"old", "made by tensorrt-rtx 10.16.1"),
+        ("tensorrt", "10.16.1", b"old other-gpu", "made for another GPU"),
+    ],
+)
+def test_a_build_ignores_a_foreign_cache_with_a_warning(
+    tmp_path: Path, target: str, version: str, blob: bytes, told: str
+) -> None:
+    path = tmp_path / "timings"
+    timing_cache.write(path, target, version, blob)
+    begun, (warning,) = build(path)
+    assert begun == set()
+    assert str(path) in warning
+    assert "ignored" in warning
+    assert told in warning
+
+
+def test_a_build_replaces_a_corrupt_cache_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "timings"
+    path.write_bytes(b"chronos-export timing cache 1\nthen the disk was full")
+    begun, (warning,) = build(path)
+    assert begun == set()
+    assert f"{path} ignored" in warning
+    assert read(path) == (b"mine", "")
+
+
+def test_tensorrt_rtx_says_that_it_times_nothing(tmp_path: Path) -> None:
+    _, (warning,) = build(tmp_path / "timings", target="tensorrt-rtx")
+    assert "not used: tensorrt-rtx" in warning
+    assert not (tmp_path / "timings").exists()

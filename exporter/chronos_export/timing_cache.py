@@ -42,7 +42,7 @@ def read(path: Path, target: str, version: str) -> tuple[bytes, str]:
     try:
         magic, header, blob = path.read_bytes().split(b"\n", 2)
         made_by = json.loads(header)
-        found = (made_by["target"], made_by["version"])
+        found = (str(made_by["target"]), str(made_by["version"]))
         intact = magic == _MAGIC and made_by["sha256"] == sha256(blob).hexdigest()
     except FileNotFoundError:
         return b"", ""
