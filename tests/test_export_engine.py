@@ -24,10 +24,10 @@ def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @needs_rtx
 def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None:
-    done = run(
-        "--model", "demo", "--batch", "100,200", "--target", "tensorrt-rtx", "-o", "built", cwd=tmp_path
-    )
+    command = ["--model", "demo", "--batch", "100,200", "--target", "tensorrt-rtx", "-o", "built"]
+    done = run(*command, "--timing-cache", "timings", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "warning: timing cache not used: tensorrt-rtx measures nothing when it builds" in done.stderr
     inspected = run("inspect", "built", "--json", cwd=tmp_path)
     shown = json.loads(inspected.stdout.splitlines()[-1])
     (entry,) = shown["engines"]
@@ -42,6 +42,9 @@ def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None
     assert entry["path"] == "engines/tensorrt-rtx.plan"
     artifact = open_artifact(tmp_path / "built")
     assert artifact.file(entry["path"]).stat().st_size == entry["bytes"]
+    size, memory = entry["bytes"] / 1e6, entry["peak_rss_bytes"] / 1e6
+    assert f"{entry['path']}: {size:.1f} MB, built in {entry['build_seconds']:.1f} s" in done.stderr
+    assert f" with {memory:.0f} MB of memory at most\n" in done.stderr
     info = EngineInfo.from_entry(entry, artifact.path)
     assert info.as_entry(artifact.path) == entry
     if device_capability() is None:

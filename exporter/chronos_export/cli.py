@@ -156,7 +156,8 @@ def cli(
             report=console.report,
         )
     proven = artifact.manifest.validation
-    for line in _proof_lines(proven):
+    built = [_build_line(entry) for entry in artifact.manifest.engines]
+    for line in (*built, *_proof_lines(proven)):
         console.note(line)
     console.result(
         {
@@ -227,12 +228,21 @@ def _proof_lines(proven: dict[str, Any]) -> list[str]:
     return [*proven["engines"], *losses]
 
 
+def _build_line(engine: dict[str, Any]) -> str:
+    """What an engine took to build."""
+    return (
+        f"{engine['path']}: {engine['bytes'] / 1e6:.1f} MB, built in {engine['build_seconds']:.1f} s"
+        f" with {engine['peak_rss_bytes'] / 1e6:.0f} MB of memory at most"
+    )
+
+
 def _engine_line(engine: dict[str, Any]) -> str:
     rows = "/".join(str(count) for count in engine["profiles"])
     gpus = "/".join(engine["compute_capabilities"])
     plugins = engine["plugin_layers"]
     layers = f"{plugins} plugin layers" if plugins else f"{engine['attention']} attention"
-    return f"{engine['path']} ({engine['tensorrt_version']} for {gpus}, {rows} rows, {layers})"
+    size = f"{engine['bytes'] / 1e6:.1f} MB"
+    return f"{engine['path']} ({engine['tensorrt_version']} for {gpus}, {rows} rows, {layers}, {size})"
 
 
 def main(arguments: list[str] | None = None) -> None:
