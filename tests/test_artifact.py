@@ -55,7 +55,8 @@ def test_spoiled_file(artifact: Path, name: str, how: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         open_artifact(artifact)
     assert name in caught.value.summary
-    assert str(artifact) in caught.value.fix
+    rebuild = f"chronos-export --model demo --batch 100,2000 --dtype float32 -o {artifact} --force"
+    assert name == "manifest.json" or caught.value.fix == rebuild
 
 
 def test_linked_file(artifact: Path, tmp_path: Path) -> None:

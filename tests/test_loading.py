@@ -17,13 +17,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from chronos_export import engine_load, export, load, loading
+from chronos_export import engine_load, engine_proof, export, load, rebuild
 from chronos_export.artifact import Artifact, open_artifact
 from chronos_export.compiled import PLUGIN_NAME
-from chronos_export.errors import IntegrityError, MachineError, UsageError
-from chronos_export.loading import rebuild_command
+from chronos_export.errors import AccuracyError, IntegrityError, MachineError, UsageError
+from chronos_export.exporting import validate_artifact
 from chronos_export.manifest import Manifest
+from chronos_export.rebuild import rebuild_command
+from chronos_export.session import OrtSession
 from chronos_export.targets import EngineOptions
 from chronos_export.trt_libraries import device_capability
 
@@ -58,7 +61,7 @@ def tensorrt_is_never_touched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def set_capability(monkeypatch: pytest.MonkeyPatch, capability: str | None) -> None:
-    for module in (engine_load, loading):
+    for module in (engine_load, rebuild):
         monkeypatch.setattr(module, "device_capability", lambda: capability)
 
 
@@ -68,6 +71,35 @@ def edit(artifact: Path, **changes: Any) -> None:
     del content["sha256"]
     files = open_artifact(artifact).manifest.files
     Manifest(**{**content, "files": files, **changes}).write(artifact)
+
+
+class Stands(OrtSession):
+    """onnxruntime in the place of the engine, right or wrong by a factor."""
+
+    factor = 1.0
+
+    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        return super().run(context, group_ids, future_covariates) * self.factor
+
+
+def test_validate_asks_the_engine_too(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Stands(artifact)
+    monkeypatch.setattr(engine_proof, "why_not_here", lambda info: "")
+    monkeypatch.setattr(engine_proof, "_session", lambda info: session)
+    (engine,) = validate_artifact(artifact).engines
+    assert engine.cases > 1
+    assert engine.line.startswith(f"tensorrt-rtx.plan was asked {engine.cases} cases")
+    session.factor = 1.01
+    with pytest.raises(AccuracyError, match="tensorrt-rtx on "):
+        validate_artifact(artifact)
+
+
+@pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
+def test_validate_says_why_an_engine_was_not_asked(artifact: Path) -> None:
+    (engine,) = validate_artifact(artifact).engines
+    assert engine.line == (
+        "tensorrt-rtx.plan was not run: it runs on compute capability 8.6, 12.0, and this machine has no GPU"
+    )
 
 
 @pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
@@ -118,15 +150,19 @@ def test_an_older_driver(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("where", [0, 1000, -1])
 def test_a_flipped_bit_is_found_before_anything_else(
-    artifact: Path, monkeypatch: pytest.MonkeyPatch, where: int
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, small: Path, where: int
 ) -> None:
     """No GPU, no plugin: what is told is that the file is not the file."""
     set_capability(monkeypatch, None)
     plan = bytearray((artifact / PLAN).read_bytes())
     plan[where] ^= 1
     (artifact / PLAN).write_bytes(plan)
-    with pytest.raises(IntegrityError, match=r"tensorrt-rtx\.plan has been altered"):
+    with pytest.raises(IntegrityError, match=r"tensorrt-rtx\.plan has been altered") as raised:
         load(artifact, provider="tensorrt-rtx")
+    assert raised.value.fix == (
+        f"chronos-export --model {small} --batch 3,5 --dtype float32 --target tensorrt-rtx --attention plugin"
+        f" --context 64 --horizon 32 --compute-capability 8.6,12.0 -o {artifact} --force"
+    )
 
 
 def test_a_truncated_plan(artifact: Path) -> None:
@@ -183,13 +219,14 @@ def test_the_artifact_still_forecasts_on_the_cpu(artifact: Path) -> None:
     assert forecast.shape[-1] == 3
 
 
-def test_the_command_that_mends_it_is_a_command(published: Artifact) -> None:
-    """What a message tells to run is what the command line takes."""
+@pytest.mark.parametrize("engine", ["tensorrt-rtx", None])
+def test_the_command_that_mends_it_is_a_command(published: Artifact, engine: str | None) -> None:
+    """What a message tells to run is what the command line takes, spaces in a path included."""
     import shlex
 
     from chronos_export.cli import cli
 
-    program, *arguments = shlex.split(rebuild_command(published, "tensorrt-rtx"))
+    program, *arguments = shlex.split(rebuild_command(published.path, published.manifest, engine))
     assert program == "chronos-export"
     given = cli.make_context("chronos-export", arguments, obj=object(), resilient_parsing=False).params
     assert (given["batch"], given["target"]) == ("3,5", "tensorrt-rtx")

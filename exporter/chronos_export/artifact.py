@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chronos_export.errors import IntegrityError, UsageError
 from chronos_export.manifest import FileRecord, Manifest, hash_file, read_manifest
+from chronos_export.rebuild import rebuild_command
 
 GENERAL, UNIVARIATE, WEIGHTS = "model.onnx", "univariate.onnx", "weights.bin"
 
@@ -80,10 +81,8 @@ def _verify(artifact: Artifact, name: str, record: FileRecord) -> None:
 
 
 def _refuse(artifact: Artifact, summary: str) -> None:
-    rows = ",".join(str(rows) for rows in artifact.manifest.profiles) or "100"
-    source = artifact.manifest.checkpoint.get("source", "MODEL")
     raise IntegrityError(
         summary,
         allowed="the files as they were published",
-        fix=f"chronos-export --model {source} --batch {rows} -o {artifact.path} --force",
+        fix=rebuild_command(artifact.path, artifact.manifest),
     )

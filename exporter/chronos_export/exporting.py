@@ -23,6 +23,7 @@ from chronos_export.proof import Proof, prove
 from chronos_export.publish import publish
 from chronos_export.quantile_loss import require_real_series
 from chronos_export.quiet import quiet
+from chronos_export.rebuild import rebuild_command
 from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.runtimes import cpu_sessions, require_runtime
@@ -126,7 +127,7 @@ def validate_artifact(path: Path | str, report: Report = ignore) -> Proof:
             raise IntegrityError(
                 f"{made_from['source']} has digest {checkpoint.digest}, "
                 f"the artifact was made from {made_from['digest']}",
-                fix=f"chronos-export --model {made_from['source']} -o {path} --force",
+                fix=rebuild_command(artifact.path, artifact.manifest),
             )
     engines = [EngineInfo.from_entry(entry, artifact.path) for entry in artifact.manifest.engines]
     precision = precision_of(artifact.manifest.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from chronos_export.errors import UsageError
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.pipeline import as_pipeline
 from chronos_export.plan import Limits
+from chronos_export.rebuild import rebuild_command
 from chronos_export.runtimes import OPENVINO, default_provider
 from chronos_export.session import PROVIDERS, OrtSession, Session
-from chronos_export.trt_libraries import MODULES, device_capability
+from chronos_export.trt_libraries import MODULES
 
 AUTO = "auto"
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
@@ -72,7 +72,7 @@ def _engine_entry(artifact: Artifact, target: str) -> dict[str, Any]:
         raise UsageError(
             f"{artifact.path} holds no {target} engine",
             allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *entries]),
-            fix=rebuild_command(artifact, target),
+            fix=rebuild_command(artifact.path, artifact.manifest, target),
         )
     return entries[target]
 
@@ -83,25 +83,5 @@ def _tensorrt_session(artifact: Artifact, info: EngineInfo) -> Session:
 
     name = info.path.relative_to(artifact.path).as_posix()
     digest = artifact.manifest.files[name].sha256
-    rebuild = rebuild_command(artifact, info.target)
+    rebuild = rebuild_command(artifact.path, artifact.manifest, info.target)
     return TensorRtSession(load_engine(info, digest, plugin_library(), rebuild), info)
-
-
-def rebuild_command(artifact: Artifact, target: str) -> str:
-    """The command that exports an artifact anew with an engine for this machine."""
-    manifest = artifact.manifest
-    entry: dict[str, Any] = next((e for e in manifest.engines if e["target"] == target), {})
-    options = {
-        "--model": manifest.checkpoint["source"],
-        "--revision": manifest.checkpoint["revision"],
-        "--batch": ",".join(str(rows) for rows in manifest.profiles),
-        "--dtype": manifest.dtype,
-        "--target": target,
-        "--attention": entry.get("attention"),
-        "--context": entry.get("context"),
-        "--horizon": entry.get("horizon"),
-        "--compute-capability": device_capability() if target == "tensorrt-rtx" else None,
-        "-o": artifact.path,
-    }
-    given = [part for name, value in options.items() if value is not None for part in (name, str(value))]
-    return shlex.join(["chronos-export", *given, "--force"])
