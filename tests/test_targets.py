@@ -37,30 +37,41 @@ def test_auto_without_a_gpu() -> None:
     assert "--target tensorrt-rtx" in why
 
 
+BOTH = ("tensorrt", "tensorrt-rtx")
+NO_TENSORRT, NO_RTX = "tensorrt is not installed", "tensorrt-rtx is not installed"
+NO_PLUGIN = "tensorrt needs the plugin (chronos-export plugin build)"
+NO_HOPPER = "tensorrt-rtx does not build for compute capability 9.0"
+
+
 @pytest.mark.parametrize(
     ("capability", "installed", "chosen", "told"),
     [
-        ("8.6", (), None, "tensorrt is not installed; tensorrt-rtx is not installed"),
-        ("8.6", ("tensorrt-rtx",), "tensorrt-rtx", "compute capability 8.6"),
-        ("9.0", ("tensorrt-rtx",), None, "tensorrt-rtx does not build for compute capability 9.0"),
-        ("9.0", ("tensorrt",), None, "tensorrt needs the plugin (chronos-export plugin build)"),
-        ("8.9", ("tensorrt", "tensorrt-rtx"), "tensorrt-rtx", "compute capability 8.9"),
+        ("8.6", (), None, f"no engine: {NO_TENSORRT}; {NO_RTX}"),
+        ("8.6", ("tensorrt-rtx",), "tensorrt-rtx", f"tensorrt-rtx for compute capability 8.6; {NO_TENSORRT}"),
+        ("9.0", ("tensorrt-rtx",), None, f"no engine: {NO_TENSORRT}; {NO_HOPPER}"),
+        ("9.0", ("tensorrt",), None, f"no engine: {NO_PLUGIN}; {NO_RTX}"),
+        ("8.9", BOTH, "tensorrt-rtx", f"tensorrt-rtx for compute capability 8.9; {NO_PLUGIN}"),
     ],
 )
 def test_auto_with_a_gpu(
     gpu: Any, capability: str, installed: tuple[str, ...], chosen: str | None, told: str
 ) -> None:
     gpu(capability, *installed)
-    target, why = choose(EngineOptions())
-    assert target == chosen
-    assert told in why
+    """One line: what is built, and why each of the others is not."""
+    assert choose(EngineOptions()) == (chosen, told)
 
 
 def test_auto_prefers_tensorrt_once_its_plugin_is_built(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu("9.0", "tensorrt", "tensorrt-rtx")
     assert choose(EngineOptions(attention="body"))[0] == "tensorrt"
     monkeypatch.setattr(targets, "plugin_library", lambda: Path(PLUGIN_NAME))
-    assert choose(EngineOptions())[0] == "tensorrt"
+    assert choose(EngineOptions()) == (
+        "tensorrt",
+        f"tensorrt for compute capability 9.0; {NO_HOPPER}",
+    )
+    gpu("8.9", *BOTH)
+    target, why = choose(EngineOptions(attention="body"))
+    assert (target, why.partition("; ")[2]) == ("tensorrt", "tensorrt-rtx is not needed beside it")
 
 
 def test_a_target_that_is_named_is_the_target() -> None:

@@ -64,10 +64,11 @@ def choose(options: EngineOptions, precision: Precision = FLOAT32) -> tuple[str 
     if capability is None:
         return None, "no engine: this machine has no GPU (--target tensorrt-rtx builds ahead of time)"
     obstacles = {name: _obstacle(name, capability, options) for name in MODULES}
-    for name, obstacle in obstacles.items():
-        if not obstacle:
-            return name, f"{name} for compute capability {capability}"
-    return None, f"no engine: {'; '.join(obstacles.values())}"
+    chosen = next((name for name, obstacle in obstacles.items() if not obstacle), None)
+    if chosen is None:
+        return None, f"no engine: {'; '.join(obstacles.values())}"
+    others = [why or f"{name} is not needed beside it" for name, why in obstacles.items() if name != chosen]
+    return chosen, "; ".join([f"{chosen} for compute capability {capability}", *others])
 
 
 def _obstacle(target: str, capability: str, options: EngineOptions) -> str:
