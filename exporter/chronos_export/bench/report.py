@@ -72,7 +72,7 @@ def _aims(results: Results) -> str:
 
 
 def _overview(results: Results) -> str:
-    names = workloads_of(results)
+    names = [name for name in workloads_of(results) if len(results.of(name)) > len(CURVE)]
     peers = dict.fromkeys(timing.peer for timing in results.timings)
     cells = {(t.peer, t.workload): f"{t.ratio:.2f}" for t in results.timings if t.ratio}
     rows = [(peer, *(cells.get((peer, name), "-") for name in names)) for peer in peers]
