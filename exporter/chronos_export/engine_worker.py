@@ -198,7 +198,7 @@ class _Cache:
 
 def _logger(trt: Any) -> Any:
     class Logger(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors for the message of an exception; the rest goes nowhere."""
+        """Keeps errors for the message of an exception, and on stderr in case TensorRT crashes before it."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -206,6 +206,7 @@ def _logger(trt: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.ERROR:
+                print(message, file=sys.stderr, flush=True)
                 self._errors.append(message)
 
         def errors(self) -> str:
@@ -216,28 +217,36 @@ def _logger(trt: Any) -> Any:
 
 def _monitor(trt: Any, say: Say) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Nested phases as one fraction that never goes back."""
+        """Nested phases as one fraction that never goes back.
+
+        TensorRT calls it from several threads, and takes an exception as the wish to stop the build.
+        """
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
+            self._lock = threading.Lock()
             self._phases: dict[str, tuple[int, int]] = {}  # name -> steps done, steps; outermost first
             self._fraction = 0.0
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            self._phases[name] = (0, max(steps, 1))
+            with self._lock:
+                self._phases[name] = (0, max(steps, 1))
 
         def step_complete(self, name: str, step: int) -> bool:
-            self._phases[name] = (step + 1, self._phases[name][1])
-            fraction = 0.0
-            for done, steps in reversed(self._phases.values()):
-                fraction = min(1.0, (done + fraction) / steps)
-            if fraction > self._fraction:
-                self._fraction = fraction
-                say(progress=[name, fraction])
+            with self._lock:
+                if name in self._phases:
+                    self._phases[name] = (step + 1, self._phases[name][1])
+                fraction = 0.0
+                for done, steps in reversed(self._phases.values()):
+                    fraction = min(1.0, (done + fraction) / steps)
+                if fraction > self._fraction:
+                    self._fraction = fraction
+                    say(progress=[name, fraction])
             return True
 
         def phase_finish(self, name: str) -> None:
-            self._phases.pop(name, None)
+            with self._lock:
+                self._phases.pop(name, None)
 
     return Monitor()
 
