@@ -126,3 +126,14 @@ def test_what_is_on_the_cpu_is_staged_in_page_locked_memory(monkeypatch: pytest.
     for before, after in zip(given, staged, strict=True):
         torch.testing.assert_close(after, before, rtol=0, atol=0, equal_nan=True)
         assert before is not after
+
+
+def test_a_forecast_is_float32_whatever_pytorch_makes_by_default(session: TensorRtSession) -> None:
+    """Its memory is handed to the engine, which writes float32."""
+    given = inputs(8)
+    wanted = session.run(*given)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(session.run(*given), wanted)
+    finally:
+        torch.set_default_dtype(torch.float32)

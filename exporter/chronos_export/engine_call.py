@@ -29,7 +29,8 @@ class EngineCall:
                 raise BuildError(f"the engine refuses {name} of shape {tuple(tensor.shape)}")
             context.set_tensor_address(name, tensor.data_ptr())
         device = next(iter(feed.values())).device
-        self.output = torch.empty(tuple(context.get_tensor_shape(OUTPUT)), device=device)
+        shape = tuple(context.get_tensor_shape(OUTPUT))
+        self.output = torch.empty(shape, dtype=torch.float32, device=device)
         context.set_tensor_address(OUTPUT, self.output.data_ptr())
 
     def enqueue(self, stream: torch.cuda.Stream) -> None:
