@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from chronos_export import engine
+from chronos_export import engine, engine_worker
 from chronos_export.checkpoint import load_checkpoint
 from chronos_export.engine import RTX_COMPUTE_CAPABILITIES, build_engine
 from chronos_export.engine_info import EngineInfo
+from chronos_export.engine_worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.exporting import write_graphs
 from chronos_export.precision import precision_of
@@ -97,21 +98,65 @@ def test_the_builder_is_told_of_profiles_and_tf32(
     """Read where the build has set up everything. TensorRT's own default for tf32 is on."""
     probe = """
         from chronos_export import engine_worker
+        profiles = []
+        def set_targets(trt, config, job, set_targets=engine_worker._set_targets):
+            create = trt.Builder.create_optimization_profile
+            keep = lambda self: profiles.append(create(self)) or profiles[-1]
+            trt.Builder.create_optimization_profile = keep
+            return set_targets(trt, config, job)
         class Probe(engine_worker._Cache):
             def __init__(self, trt, config, job, say):
                 say(warning=f"TF32 is {config.get_flag(trt.BuilderFlag.TF32)}")
                 say(warning=f"{config.num_optimization_profiles} profiles")
+                for profile in profiles:
+                    names = "context", "group_ids", "future_covariates"
+                    say(warning=str([[tuple(shape) for shape in profile.get_shape(name)] for name in names]))
                 super().__init__(trt, config, job, say)
-        engine_worker._Cache = Probe
+        engine_worker._Cache, engine_worker._set_targets = Probe, set_targets
         engine_worker.main()
     """
     monkeypatch.setattr(engine, "WORKER", [sys.executable, "-c", textwrap.dedent(probe)])
     events: list[Event] = []
     info = build(graph, tmp_path, (3, 5, 7), tf32=tf32, report=events.append)
-    assert {f"TF32 is {tf32}", "3 profiles"} <= {event.message for event in events}
+    said = [event.message for event in events if event.fraction is None]
+    assert said[1:] == [
+        f"TF32 is {tf32}",
+        "3 profiles",
+        *(
+            str(
+                [[(n, 1), (n, 512), (n, 512)], [(n,)] * 3, [(n, 1), (n, 64), (n, 64)]]
+            )  # least, typical, most
+            for n in (3, 5, 7)
+        ),
+    ]
     # A plugin's field in the plan: its name, type, length and value.
     fields = re.findall(rb"allow_tf32\0.{8}(.{4})", info.path.read_bytes(), re.DOTALL)
     assert set(fields) == {int(tf32).to_bytes(4, "little")}
+
+
+def test_what_must_agree_is_recorded(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver and the plugin library of this machine, which TensorRT-RTX's own builds do without."""
+
+    def run(job: Job, running: Any) -> dict[str, Any]:
+        Path(job.plan).write_bytes(b"vtrt")
+        made = {"tensorrt_version": "1.7.1", "compute_capabilities": ["8.6"]}
+        return {**made, "plugin_layers": 2, "peak_rss_bytes": 7}
+
+    monkeypatch.setattr(engine, "_run", run)
+    monkeypatch.setattr(engine, "driver_version", lambda: "580.65.06")
+    (tmp_path / "plugin.so").write_bytes(b"a plugin")
+    info = build(graph, tmp_path, plugin=tmp_path / "plugin.so")
+    assert info.driver == "580.65.06"
+    assert info.plugin_sha256 == sha256(b"a plugin").hexdigest()
+    body = build(graph, tmp_path, plugin=tmp_path / "plugin.so", attention="body")
+    assert body.plugin_sha256 is None
+
+
+@pytest.mark.parametrize(("members", "flags"), [({"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1}, 2), ({}, 0)])
+def test_networks_are_strongly_typed(members: dict[str, int], flags: int) -> None:
+    """A choice in TensorRT 10; from 11 on, and in TensorRT-RTX, there is nothing else."""
+    kinds = IntEnum("NetworkDefinitionCreationFlag", members)
+    assert engine_worker._network_flags(SimpleNamespace(NetworkDefinitionCreationFlag=kinds)) == flags
 
 
 @pytest.mark.parametrize("profiles", [(), (0,), (-1,), (100, 100)])
@@ -254,61 +299,3 @@ def test_polygraphy_builds_the_plugin_too(graph: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert b"num_heads" in (tmp_path / "a.plan").read_bytes()
-
-
-@pytest.fixture
-def slow_build(tmp_path: Path) -> subprocess.Popen[str]:
-    """A process that has begun to build an engine, which takes it 10 s or more."""
-    make_graph(tmp_path / "model.onnx", blocks=60, product=True)
-    script = f"""
-        from pathlib import Path
-        from chronos_export.engine import build_engine
-        folder = Path({str(tmp_path)!r})
-        seen = lambda event: print(event.message, flush=True)
-        build_engine(folder / "model.onnx", list(range(1, 9)), target="tensorrt-rtx",
-                     output=folder / "a.plan", report=seen)
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout
-    while "Optimizing graph" not in process.stdout.readline():
-        assert process.poll() is None
-    return process
-
-
-def children_of(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in listed.split()]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-
-
-def test_ctrl_c_stops_promptly_and_leaves_nothing(slow_build: subprocess.Popen[str], tmp_path: Path) -> None:
-    (worker,) = children_of(slow_build.pid)
-    begin = time.perf_counter()
-    slow_build.send_signal(signal.SIGINT)
-    slow_build.communicate(timeout=60)
-    assert time.perf_counter() - begin < 3
-    assert slow_build.returncode == -signal.SIGINT
-    assert not is_alive(worker)
-    assert only_the_graph_is_in(tmp_path)
-
-
-def test_a_killed_parent_takes_its_worker_along(slow_build: subprocess.Popen[str], tmp_path: Path) -> None:
-    (worker,) = children_of(slow_build.pid)
-    os.kill(slow_build.pid, signal.SIGKILL)
-    slow_build.communicate(timeout=60)
-    deadline = time.perf_counter() + 5
-    while is_alive(worker) and time.perf_counter() < deadline:
-        time.sleep(0.05)
-    assert not is_alive(worker)
-    assert not (tmp_path / "a.plan").exists()
