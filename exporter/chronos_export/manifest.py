@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise IntegrityError(
             f"{folder} has no {NAME}: it is not an artifact, or its publishing was tampered with",
             allowed="a folder that chronos-export published",
-            fix=f"chronos-export -o {folder} --force",
+            fix="chronos-export --model SRC --batch ROWS -o A_NEW_FOLDER",
         )
     try:
         content = json.loads(file.read_text())
@@ -87,7 +87,8 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError("it lacks an entry")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
-            f"{file} is truncated or altered: {error}", fix=f"chronos-export -o {folder} --force"
+            f"{file} is truncated or altered: {error}",
+            fix=f"chronos-export --model SRC --batch ROWS -o {folder} --force",
         ) from error
     return manifest
 
