@@ -14,7 +14,7 @@ import torch
 
 from . import small_batch, whole_model
 from .accuracy import NARROW
-from .engines import RIVAL, build, options_here, rival_here
+from .engines import RIVAL, build, not_built, options_here, rival_here
 from .models import CONTENDERS, HORIZON, MODES, Batch, Forward, make_batch, make_upstream
 from .setting import GROUP, Record, Setting, failure
 from .timing import latency_ms, matmul_rate
@@ -44,7 +44,11 @@ def time_engines(setting: Setting) -> Iterator[Record]:
         )
         for mode in MODES:
             (work := Path(folder, mode)).mkdir()
-            info = build(checkpoint, work, (GROUP, *setting.rows), options, mode)
+            try:
+                info = build(checkpoint, work, (GROUP, *setting.rows), options, mode)
+            except BuildError as error:
+                yield not_built(mode, error.summary)
+                continue
             yield _build_record(info, mode)
             yield from _time_engine(info, mode, setting, upstream.config, right)
         rival, _ = rival_here(context=setting.context, horizon=HORIZON)

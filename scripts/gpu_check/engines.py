@@ -37,7 +37,10 @@ def check_demo(setting: Setting) -> Iterator[Record]:
     checkpoint = load_checkpoint(SOURCE)
     reference, cases = load_reference(checkpoint).model, cases_of(checkpoint.config)
     for dtype in DTYPES if setting.device == "cuda" else DTYPES[:1]:
-        yield from _check(checkpoint, reference, cases, options, dtype)
+        try:
+            yield from _check(checkpoint, reference, cases, options, dtype)
+        except BuildError as error:
+            yield not_built(dtype, error.summary)
     rival, obstacle = rival_here()
     if rival is None:
         yield {"check": RIVAL, "good": None, "detail": obstacle}
@@ -59,6 +62,11 @@ def _check(checkpoint: Any, reference: Any, cases: Any, options: Any, dtype: str
     built = f"{info.attention}, {info.build_seconds:.1f} s, {info.bytes / 1e6:.1f} MB"
     yield {"check": f"{info.target}, {dtype}", "good": True, "detail": f"{built}; {proof.line}"}
     yield from as_records(results, dtype)
+
+
+def not_built(dtype: str, why: str) -> Record:
+    """That an engine of ours could not be built; those of other types may still be."""
+    return {"check": f"engine, {dtype}", "good": False, "detail": why}
 
 
 def options_here(setting: Setting, **limits: int) -> tuple[Any, str]:
