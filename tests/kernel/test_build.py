@@ -6,7 +6,9 @@ import ctypes
 import importlib.util
 import re
 import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +63,37 @@ def test_a_report_without_registers_is_an_error() -> None:
 )
 def test_the_budget(resources: build.Resources, within: bool) -> None:
     assert resources.within_budget is within
+
+
+@pytest.mark.parametrize("over", [{"registers": 129}, {"spilled": 4}])
+def test_a_kernel_over_budget_fails_the_build(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, over: dict[str, int]
+) -> None:
+    script, found = _script("kernel"), build.parse_resources(SAID)[0]
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(build, "build_library", lambda library: [replace(found, **over)])
+    with pytest.raises(script.CheckFailed, match="sm_80 fma_kernel"):
+        script.compile_all(tmp_path)
+
+
+def test_every_gpu_is_compiled_for_and_ptx_for_those_to_come(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(build, "_run", lambda *arguments: asked.extend(map(str, arguments)) or SAID)
+    build.build_library(tmp_path / build.LIBRARY_NAME)
+    codes = [argument.partition(",code=")[2] for argument in asked if argument.startswith("-gencode")]
+    assert codes == [f"sm_{gpu}" for gpu in (80, 86, 89, 90, 100, 120)] + ["compute_100"]
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on PATH")
+def test_no_kernel_uses_atomics(tmp_path: Path) -> None:
+    """Nor asks for memory: sums are in one order, so results are the same every time."""
+    source, ptx = build.SOURCE_FOLDER / "group_attention.cu", tmp_path / "kernels.ptx"
+    subprocess.run(["nvcc", "-std=c++17", "-arch=compute_90", "--ptx", source, "-o", ptx], check=True)
+    instructions = ptx.read_text()
+    assert len(re.findall(r"\bmma\.sync\.", instructions)) > 100  # what is looked for could be found
+    assert re.findall(r"\b(?:atom|red)\.\S+|\bmalloc\b", instructions) == []
 
 
 def test_without_a_compiler_the_error_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -112,6 +112,28 @@ def test_a_transposed_last_dimension_is_right(kernel: Kernel) -> None:
     assert torch.equal(got, kernel.run(Arguments(*problem.arguments), stream=0))
 
 
+@pytest.mark.parametrize("head_dim", [64, 40])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_input_is_read_by_strides_of_its_own(kernel: Kernel, mode: str, head_dim: int) -> None:
+    """Laid out each in another way they give the bits that they give laid out alike."""
+    problem = problem_of(MODES[mode], head_dim=head_dim)
+    query, key, value, begin, end, alive, heads = problem.arguments
+    width, tokens = query.shape[2], query.shape[1]
+    apart = (
+        query.transpose(0, 1).contiguous().transpose(0, 1),
+        torch.cat([key, key + 1], dim=2)[..., :width],
+        torch.cat([value, value + 1], dim=1)[:, :tokens],
+        torch.stack([begin, begin + 1], dim=1)[:, 0],
+        torch.stack([end, end + 1], dim=1)[:, 0],
+        alive.T.contiguous().T,
+    )
+    assert len({x.stride() for x in (problem.query, *apart[:3])}) == 4
+    assert alive.stride() != apart[-1].stride()
+    with tf32(mode == "tf32"):
+        together = kernel.run(Arguments(*problem.arguments), stream=0)
+        assert torch.equal(kernel.run(Arguments(*apart, heads), stream=0), together)
+
+
 def test_no_rows(kernel: Kernel) -> None:
     problem = problem_of()
     tensors = [x[:0] for x in problem.arguments[:-1]]
