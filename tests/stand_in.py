@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from chronos_export import engine_call
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_load import LoadedEngine
 from chronos_export.tensorrt_session import GRAPHS, TensorRtSession
@@ -72,8 +73,11 @@ class StandInContext:
         self.shapes[name] = shape
         return shape[0] == self.rows
 
-    def set_tensor_address(self, name: str, address: int) -> None:
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        if address % engine_call.ALIGNMENT:
+            return False
         self.addresses[name] = address
+        return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         horizon = self.shapes["future_covariates"][1]
@@ -148,6 +152,7 @@ class StandIn:
         def stream() -> Any:
             return SimpleNamespace(wait_stream=lambda other: None, synchronize=lambda: None, cuda_stream=7)
 
+        monkeypatch.setattr(engine_call, "ALIGNMENT", 64)  # PyTorch's own on a CPU
         monkeypatch.setattr(torch.cuda, "Stream", stream)
         monkeypatch.setattr(torch.cuda, "current_stream", stream)
         monkeypatch.setattr(torch.cuda, "stream", lambda s: nullcontext())

@@ -15,7 +15,7 @@ from chronos_export.padding import pad_rows
 from chronos_export.pipeline import as_pipeline
 from chronos_export.plan import Limits
 from chronos_export.tensorrt_session import TensorRtSession
-from stand_in import INFO, StandIn, inputs, needs_no_gpu
+from stand_in import INFO, StandIn, StandInContext, inputs, needs_no_gpu
 
 pytestmark = needs_no_gpu
 
@@ -52,6 +52,23 @@ def test_tensors_that_are_not_contiguous(session: TensorRtSession) -> None:
     spread = torch.stack([context, torch.zeros_like(context)], dim=2)[:, :, 0]
     assert not spread.is_contiguous()
     assert torch.equal(session.run(spread, ids, future), session.run(context, ids, future))
+
+
+def test_tensors_in_the_middle_of_others(session: TensorRtSession) -> None:
+    """TensorRT refuses their addresses, and would read where the call before was."""
+    context, ids, future = inputs(8)
+    inside = torch.cat([torch.zeros(1), context.flatten()])[1:].view(context.shape)
+    assert inside.is_contiguous()
+    assert inside.data_ptr() % 64
+    session.run(*inputs(7))
+    assert torch.equal(session.run(inside, ids, future), session.run(context, ids, future))
+
+
+def test_a_refused_address_is_an_error(engine: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = engine.session()
+    monkeypatch.setattr(StandInContext, "set_tensor_address", lambda *_: False)
+    with pytest.raises(BuildError, match="refuses context at address 0x"):
+        session.run(*inputs(3))
 
 
 def test_a_forecast_outlives_the_next_call(session: TensorRtSession) -> None:

@@ -11,7 +11,14 @@ from torch import Tensor
 from chronos_export.errors import BuildError
 
 OUTPUT = "quantile_preds"
+ALIGNMENT = 256  # bytes; TensorRT takes no other address, and goes on with the one it had
 _CAPTURING = threading.Lock()  # PyTorch allows one capture at a time in a process
+
+
+def on_device(x: Tensor, device: torch.device) -> Tensor:
+    """`x` where an engine takes it; a view into a larger tensor may have to be copied for that."""
+    there = x.to(device, non_blocking=True).contiguous()
+    return there.clone() if there.data_ptr() % ALIGNMENT else there
 
 
 class EngineCall:
@@ -19,7 +26,10 @@ class EngineCall:
 
     Args:
         context: An IExecutionContext with its profile and its memory; bound to these tensors until the next.
-        feed: Contiguous inputs on the GPU, by name.
+        feed: Inputs by name, as `on_device` gives them.
+
+    Raises:
+        BuildError: TensorRT refuses a shape or an address.
     """
 
     def __init__(self, context: Any, feed: dict[str, Tensor]) -> None:
@@ -27,11 +37,15 @@ class EngineCall:
         for name, tensor in feed.items():
             if not context.set_input_shape(name, tuple(tensor.shape)):
                 raise BuildError(f"the engine refuses {name} of shape {tuple(tensor.shape)}")
-            context.set_tensor_address(name, tensor.data_ptr())
+            self._bind(name, tensor)
         device = next(iter(feed.values())).device
         shape = tuple(context.get_tensor_shape(OUTPUT))
         self.output = torch.empty(shape, dtype=torch.float32, device=device)
-        context.set_tensor_address(OUTPUT, self.output.data_ptr())
+        self._bind(OUTPUT, self.output)
+
+    def _bind(self, name: str, tensor: Tensor) -> None:
+        if not self._context.set_tensor_address(name, tensor.data_ptr()):
+            raise BuildError(f"the engine refuses {name} at address {tensor.data_ptr():#x}")
 
     def enqueue(self, stream: torch.cuda.Stream) -> None:
         """Start it.

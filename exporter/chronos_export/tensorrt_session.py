@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chronos_export.engine_call import CapturedCall, EngineCall
+from chronos_export.engine_call import CapturedCall, EngineCall, on_device
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_load import LoadedEngine
 from chronos_export.errors import BuildError, UsageError
@@ -98,7 +98,7 @@ class TensorRtSession:
         return out
 
     def _run_once(self, number: int, feed: dict[str, Tensor]) -> Tensor:
-        moved = {name: x.to(self.device, non_blocking=True).contiguous() for name, x in feed.items()}
+        moved = {name: on_device(x, self.device) for name, x in feed.items()}
         call = EngineCall(self._contexts[number], moved)
         call.enqueue(self._stream)
         return call.output
