@@ -17,6 +17,7 @@ import pytest
 from chronos_export.artifact import open_artifact
 from chronos_export.errors import UsageError
 from chronos_export.request import default_output, parse_batch
+from engines import needs_rtx
 
 CLI = [sys.executable, "-m", "chronos_export.cli"]
 
@@ -225,13 +226,15 @@ def test_a_reader_who_leaves(artifact: Path) -> None:
         ("start", signal.SIGINT, 130),
         ("validate", signal.SIGINT, 130),
         ("validate", signal.SIGTERM, 143),
+        pytest.param("engine", signal.SIGINT, 130, marks=needs_rtx),
     ],
 )
 def test_stops_promptly_and_leaves_nothing(
     toy: Path, tmp_path: Path, stage: str, how: signal.Signals, code: int
 ) -> None:
+    engine = ("--target", "tensorrt-rtx") if stage == "engine" else ()
     process = subprocess.Popen(
-        [*CLI, "--model", toy, "--batch", "100", "--json", "--keep-failed"],
+        [*CLI, "--model", toy, "--batch", "100", "--json", "--keep-failed", *engine],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from chronos_export import plugin_build
+from chronos_export.cli import main
+from chronos_export.compiled import KERNEL_NAME, PLUGIN_NAME, kernel_library, plugin_library
 from chronos_export.errors import BuildError, MachineError, UsageError
 from cpp import SOURCE
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """`main` leaves its handlers behind."""
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(kind) for kind in kinds]
+    yield
+    for kind, handler in zip(kinds, handlers, strict=True):
+        signal.signal(kind, handler)
 
 
 def test_headers_that_were_not_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -54,6 +68,49 @@ def test_headers_of_an_old_version(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"TensorRT 8\.6; the plugin needs TensorRT"):
         plugin_build.build_plugin(tmp_path, tmp_path / "out", architectures=["90"])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_builds_to_where_plugins_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CMake's part is played: it writes what it is asked for."""
+    commands: list[list[str]] = []
+
+    def play(command: list[str]) -> None:
+        commands.append(command)
+        if command[1] == "--build":
+            for name in (KERNEL_NAME, PLUGIN_NAME, plugin_build.DLOPEN_NAME):
+                Path(command[2], name).write_text(name)
+
+    monkeypatch.setattr(plugin_build, "_run", play)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setenv("CHRONOS_EXPORT_PLUGINS", str(tmp_path / "plugins"))
+    (tmp_path / "NvInferRuntime.h").touch()
+    with pytest.raises(SystemExit) as caught:
+        main(["plugin", "build", "--include-dir", str(tmp_path), "--arch", "80,90"])
+    assert caught.value.code == 0
+    configure, _ = commands
+    assert configure[2] == str(SOURCE)
+    assert configure[-2:] == [f"-DTENSORRT_INCLUDE_DIR={tmp_path}", "-DCMAKE_CUDA_ARCHITECTURES=80;90"]
+    assert (plugin_library(), kernel_library()) == (
+        tmp_path / "plugins" / PLUGIN_NAME,
+        tmp_path / "plugins" / KERNEL_NAME,
+    )
+    said = capsys.readouterr().out
+    for name in (KERNEL_NAME, PLUGIN_NAME, plugin_build.DLOPEN_NAME):
+        assert (tmp_path / "plugins" / name).read_text() == name
+        assert str(tmp_path / "plugins" / name) in said
+
+
+def test_the_command_says_where_headers_come_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TENSORRT_INCLUDE_DIR", raising=False)
+    monkeypatch.setattr(plugin_build, "USUAL_FOLDERS", (tmp_path,))
+    with pytest.raises(SystemExit) as caught:
+        main(["plugin", "build"])
+    assert caught.value.code == 3
+    assert "apt-get install libnvinfer-headers-dev" in capsys.readouterr().err
 
 
 @pytest.mark.slow

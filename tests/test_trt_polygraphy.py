@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +10,20 @@ from pathlib import Path
 import pytest
 
 from chronos_export.checkpoint import load_checkpoint
-from chronos_export.exporting import write_graphs
+from chronos_export.exporting import POLYGRAPHY, write_graphs
 from chronos_export.precision import precision_of
 from cpp import needs_rtx
 
-CONVERT = """
-convert model.onnx --convert-to trt -o model.plan --compute-capabilities 8.6
-    --trt-min-shapes context:[100,1] group_ids:[100] future_covariates:[100,1]
-    --trt-opt-shapes context:[100,512] group_ids:[100] future_covariates:[100,64]
-    --trt-max-shapes context:[100,512] group_ids:[100] future_covariates:[100,64]
-"""
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def readme_line(begin: str) -> str:
+    """The one command of the README that begins so, its lines joined, without `begin`."""
+    (line,) = re.findall(rf"^{re.escape(begin)} ((?:.*\\\n)*.*)$", README, re.MULTILINE)
+    return line.replace("\\\n", " ")
+
+
+CONVERT = "convert " + readme_line("python -m chronos_export.trt_polygraphy convert")
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,11 @@ def test_convert(graphs: Path) -> None:
     done = polygraphy(graphs, CONVERT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (graphs / "model.plan").read_bytes().count(b"num_heads") > 1
+
+
+def test_run_is_what_an_artifact_says() -> None:
+    """Its own README names it too, and there it is run: test_validate."""
+    assert f"polygraphy run {readme_line('polygraphy run')}" == POLYGRAPHY
 
 
 @needs_rtx
