@@ -50,6 +50,20 @@ def test_predict(size: str, cross_learning: bool) -> None:
     assert_as_upstream(*answers)
 
 
+def test_single_series_need_neither_query_nor_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, upstream = pipelines("small")
+    series = [torch.randn(1, n, generator=torch.Generator().manual_seed(n)).cumsum(-1) for n in (70, 3, 41)]
+    series[1][:] = torch.nan
+    answers = [pipeline.predict(series, 40) for pipeline in (mine, upstream, exact_pipeline(upstream))]
+    assert_as_upstream(*answers)
+    for block in mine.model.encoder.block:
+        for name in ("q", "k"):
+            monkeypatch.setattr(block.layer[1].self_attention, name, None)
+    assert all(torch.equal(a, b) for a, b in zip(mine.predict(series, 40), answers[0], strict=True))
+    with pytest.raises(TypeError, match="NoneType"):
+        mine.predict(series, 40, cross_learning=True)
+
+
 def test_embed() -> None:
     """Of series of one length: an embedding of a dead token has no meaning, and is not upstream's."""
     mine, upstream = pipelines("small")

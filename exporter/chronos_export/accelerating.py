@@ -82,10 +82,17 @@ class SegmentedEncoder(Chronos2Encoder):  # type: ignore[misc]
             register_built()
         if attention_mask is None:
             attention_mask = torch.ones(inputs_embeds.shape[:2], device=inputs_embeds.device)
+        encoder, alive = encoder_of(self, self.sizes), attention_mask > 0
+        if not self.training and _all_single(group_ids):
+            return Chronos2EncoderOutput(last_hidden_state=encoder(inputs_embeds, alive, None))
         segments = sort_rows(group_ids)
-        encoder = encoder_of(self, self.sizes)
-        hidden = encoder(inputs_embeds[segments.order], attention_mask[segments.order] > 0, segments)
+        hidden = encoder(inputs_embeds[segments.order], alive[segments.order], segments)
         return Chronos2EncoderOutput(last_hidden_state=hidden[segments.rank])
+
+
+def _all_single(group_ids: Tensor) -> bool:
+    """Whether every row is a group of its own; not asked of a graph, which answers any ids."""
+    return not torch.compiler.is_compiling() and group_ids.unique().numel() == len(group_ids)
 
 
 def _use_segments(model: Any) -> None:

@@ -126,8 +126,13 @@ class GroupAttention(nn.Module):
         self.num_heads, self.dropout = num_heads, dropout
 
     def forward(self, x: Tensor, segments: Segments | None, alive: Tensor) -> Tensor:
-        """x [R, S, D] with alive tokens (bool [R, S]) to the update of the same shape."""
-        assert segments is not None
+        """x [R, S, D] with alive tokens (bool [R, S]) to the update of the same shape.
+
+        Without segments every row is a group of its own and its weight 1, so neither query nor key matters.
+        """
+        if segments is None:
+            update: Tensor = self.o(self.v(x).masked_fill(~alive[..., None], 0))
+            return update
         args = (self.q(x), self.k(x), self.v(x), segments.begin, segments.end, alive, self.num_heads)
         if self.training and self.dropout > 0:
             out = group_attention(*args, self.dropout, torch.randint(2**63 - 1, ()))
