@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from chronos_export import targets
+from chronos_export import engine, targets
 from chronos_export.compiled import PLUGIN_NAME
-from chronos_export.errors import UsageError
+from chronos_export.errors import MachineError, UsageError
 from chronos_export.precision import precision_of
-from chronos_export.targets import EngineOptions, build_engines, choose
+from chronos_export.targets import EngineOptions, build_engines, choose, require
 from engines import make_graph, needs_rtx, without_gpu
 
 FLOAT32 = precision_of("float32")
@@ -94,3 +94,42 @@ def test_auto_builds_for_this_gpu_alone(gpu: Any, monkeypatch: pytest.MonkeyPatc
 def test_nothing_is_built_without_a_target(tmp_path: Path) -> None:
     assert build_engines(tmp_path, [3], EngineOptions(), FLOAT32, report=lambda event: None) == []
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- a target that is named and cannot be had ----
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT and a GPU; no plugin."""
+    monkeypatch.setattr(engine, "require_installed", lambda target: target)
+    monkeypatch.setattr(engine, "device_capability", lambda: "9.0")
+    monkeypatch.setattr(targets, "plugin_library", lambda: None)
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_tensorrt_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    require(EngineOptions("tensorrt", attention="body"), FLOAT32)
+    monkeypatch.setattr(engine, "device_capability", lambda: None)
+    with pytest.raises(MachineError, match="this machine has none") as raised:
+        require(EngineOptions("tensorrt", attention="body"), FLOAT32)
+    assert "--target tensorrt-rtx" in raised.value.allowed
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_tensorrt_needs_the_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MachineError, match="no plugin library was given") as raised:
+        require(EngineOptions("tensorrt"), FLOAT32)
+    assert raised.value.fix == "chronos-export plugin build"
+    monkeypatch.setattr(targets, "plugin_library", lambda: Path(PLUGIN_NAME))
+    require(EngineOptions("tensorrt"), FLOAT32)
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_tensorrt_builds_for_no_other_gpu() -> None:
+    with pytest.raises(UsageError, match=r"not for 8\.6"):
+        require(EngineOptions("tensorrt", compute_capabilities=["8.6"]), FLOAT32)
+
+
+def test_auto_builds_no_engine_in_int8() -> None:
+    assert choose(EngineOptions(), precision_of("int8")) == (None, "no engine: int8 is for CPUs")
