@@ -16,6 +16,9 @@ registry = trt.get_plugin_registry()
 handle = registry.load_library(library) if how == "load" else ctypes.CDLL(library)
 creator = registry.get_creator("GroupAttention", "1", "chronos")
 assert creator is not None, "not registered"
+if how == "load":  # As for a second engine: it is refused, and what is registered stays.
+    assert registry.load_library(library) is None
+    assert registry.get_creator("GroupAttention", "1", "chronos") is not None
 assert [field.name for field in creator.field_names] == ["num_heads", "allow_tf32"]
 heads = trt.PluginField("num_heads", memoryview(array("i", [12])), trt.PluginFieldType.INT32)
 leave = trt.PluginField("allow_tf32", memoryview(array("i", [1])), trt.PluginFieldType.INT32)
