@@ -87,9 +87,10 @@ def test_ragged_segments_in_tf32(kernel: Kernel, segments: list[int], dead: floa
     assert share_of_bound(got, answer(problem, tf32=True)) <= 1
 
 
-@pytest.mark.parametrize("head_dim", [8, 40, 128])
-def test_other_head_dims(kernel: Kernel, head_dim: int) -> None:
-    problem = problem_of(head_dim=head_dim)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("head_dim", range(8, 129, 8))
+def test_every_head_dim(kernel: Kernel, dtype: torch.dtype, head_dim: int) -> None:
+    problem = problem_of(dtype, head_dim=head_dim)
     assert share_of_bound(kernel.run(Arguments(*problem.arguments), stream=0), answer(problem)) <= 1
 
 
