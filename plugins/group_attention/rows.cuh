@@ -51,9 +51,12 @@ struct Row {
   RowKind kind;
 };
 
+// TensorRT times a plugin on whatever its memory holds, so a bound may be any number.
+__device__ __forceinline__ int bound_within(const Params& p, int bound) { return min(max(bound, 0), p.rows); }
+
 __device__ __forceinline__ Row read_row(const Params& p, int row, int token) {
   if (row >= p.rows) return {0, 0, kOutside};
-  const int begin = p.segment_begin[row], end = p.segment_end[row];
+  const int begin = bound_within(p, p.segment_begin[row]), end = bound_within(p, p.segment_end[row]);
   if (!is_alive(p, row, token)) return {begin, end, kDead};
   return {begin, end, end - begin == 1 ? kSingle : kAttends};
 }

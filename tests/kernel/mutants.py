@@ -19,7 +19,10 @@ sys.path.insert(0, str(SOURCE_FOLDER))
 
 import build  # noqa: E402
 
-CASES = ("edges", "ragged", "twenties", "huge", "dead", "singles", "poisoned", "fused", "head-dim-40")
+CASES = (
+    *("edges", "ragged", "twenties", "huge", "dead", "singles", "poisoned", "fused", "head-dim-40"),
+    "any-segments",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ MUTANTS = (
         "rows.cuh",
         "bits_below(window.end - first)",
         "bits_below(window.end + 1 - first)",
+    ),
+    Mutant(
+        "segment bounds taken as they are",
+        "rows.cuh",
+        "return min(max(bound, 0), p.rows);",
+        "return p.rows < 0 ? 0 : bound;",
+        sanitized=True,
     ),
     Mutant(
         "segment begin one too late",

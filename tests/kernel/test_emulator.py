@@ -25,6 +25,7 @@ QUICK = (
     "huge",
     "fused",
     "head-dim-40",
+    "any-segments",
 )
 
 
