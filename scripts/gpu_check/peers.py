@@ -42,7 +42,7 @@ def padded(problem: Problem) -> Prepared:
     alive = problem.key_mask.unflatten(0, (-1, length)).transpose(1, 2)  # [groups, tokens, length]
     bias = torch.zeros(alive.shape, dtype=problem.query.dtype, device=alive.device)
     bias = bias.masked_fill(~alive, torch.finfo(bias.dtype).min).repeat_interleave(problem.heads, dim=1)
-    bias = bias[:, :, None, :].expand(-1, -1, length, -1)
+    bias = _aligned(bias[:, :, None, :]).expand(-1, -1, length, -1)
 
     def run(p: Problem) -> Tensor:
         q, k, v = (_by_group(x, p, length) for x in (p.query, p.key, p.value))
@@ -151,6 +151,12 @@ def _compiled_flex() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention)
+
+
+def _aligned(bias: Tensor) -> Tensor:
+    """The same numbers, each row at a multiple of 8: or fused attention copies them in every call."""
+    length = bias.shape[-1]
+    return F.pad(bias, (0, -length % 8))[..., :length]
 
 
 def _length(problem: Problem) -> int:
