@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import layer, small_batch, whole_model
-from .setting import GROUP, Record
+from .setting import GROUP, OURS, Record
 
 FEW, MANY, LAYERS = 400, 2000, 12
 SPEEDUPS = {"float32": (3.5, 1.4), "tf32": (15.0, 2.0), "bfloat16": (30.0, 2.0), "float16": (30.0, 2.0)}
@@ -168,9 +168,9 @@ def _layer(found: _Found, mode: str) -> Aim:
 def _ahead(found: _Found, mode: str) -> Aim:
     aim = f"{mode}: a layer never slower than the best peer, at any segment length"
     ratios = {}
-    for ours in found.of(layer.TABLE, type=mode, contender=layer.OURS):
+    for ours in found.of(layer.TABLE, type=mode, contender=OURS):
         every = found.of(layer.TABLE, type=mode, segment=ours["segment"])
-        best = _fastest(r for r in every if r["contender"] != layer.OURS)
+        best = _fastest(r for r in every if r["contender"] != OURS)
         if best:
             ratios[ours["segment"]] = best["ms"] / ours["ms"]
     if not ratios:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .compiling import EMULATED, use_kernel
 from .problem import LAYOUTS, MODES, Answer, Problem, Run, answer, make_problem, share_of_bound
-from .setting import Record, Setting
+from .setting import OURS, Record, Setting, failure
 from .timing import tf32
 
 SEGMENTS: dict[str, list[int]] = {
@@ -67,9 +67,17 @@ def check_kernel(setting: Setting) -> Iterator[Record]:
         yield from check_isolation(run, device)
         yield from check_tf32(run, device)
         return
-    on_gpu = (check_launches, check_full_size, check_large_offsets)
+    on_gpu = (check_full_size, check_large_offsets, check_launches)
     for check in (check_values, check_isolation, check_tf32, *on_gpu):
-        yield from check(run, device)
+        yield from attempt(check.__name__, check(run, device))
+
+
+def attempt(name: str, records: Iterator[Record]) -> Iterator[Record]:
+    """The records of a check; what it raises is its failure and does not end the others."""
+    try:
+        yield from records
+    except Exception as error:
+        yield {"check": name, **failure(OURS, error)}
 
 
 def check_values(run: Run, device: str, tokens: int = 3, heads: int = 3) -> Iterator[Record]:

@@ -10,11 +10,10 @@ from torch import Tensor
 from .correctness import operator
 from .peers import PEERS
 from .problem import MODES, Problem, make_problem
-from .setting import Record, Setting, failure
+from .setting import OURS, Record, Setting, failure
 from .timing import copy_bandwidth, median_ms, tf32
 
 TABLE = "one layer"
-OURS = "ours"
 HEAD_DIM = 64
 # A peer further from ours than this has computed something else.
 MAX_ERROR = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}

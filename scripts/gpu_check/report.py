@@ -6,7 +6,7 @@ from typing import Any
 
 from . import layer
 from .aims import aims
-from .setting import Record
+from .setting import OURS, Record
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -57,11 +57,11 @@ def _layers(records: list[Record]) -> str:
     for kind, length in dict.fromkeys((r["type"], r["segment"]) for r in records):
         found = {r["contender"]: r for r in records if (r["type"], r["segment"]) == (kind, length)}
         ms = {name: r["ms"] for name, r in found.items() if r["ms"]}
-        ours = ms.get(layer.OURS)
-        peers = [value for name, value in ms.items() if name != layer.OURS]
+        ours = ms.get(OURS)
+        peers = [value for name, value in ms.items() if name != OURS]
         best = f"{min(peers) / ours:.2f}x" if peers and ours else "-"
         cells = [f"{ms[name]:.3f}" if name in ms else "-" for name in names]
-        share = found[layer.OURS]["of copy bandwidth"]
+        share = found[OURS]["of copy bandwidth"]
         rows.append((kind, length, *cells, f"{share:.0%}", best))
     return _table(
         ("type", "segment", *(f"{n}, ms" for n in names), "of copy bandwidth", "best peer / ours"), rows

@@ -13,6 +13,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 GROUP, PATCHES = 20, 6  # series a group and output patches, as in chronos-forecasting's pull request 442
 PLUGINS = "CHRONOS_EXPORT_PLUGINS"
+OURS = "ours"  # how the names of ours begin
 
 Record = dict[str, Any]
 Section = Callable[["Setting"], Iterator[Record]]
@@ -88,4 +89,4 @@ def failure(contender: str, error: Exception) -> Record:
     """What a contender cannot do is its line in the table; what ours cannot is a fault."""
     lines = str(error).strip().splitlines()
     record: Record = {"ms": None, "why": f"{type(error).__name__}: {lines[0][:100] if lines else ''}"}
-    return record | ({"good": False} if contender.startswith("ours") else {})
+    return record | ({"good": False} if contender.startswith(OURS) else {})

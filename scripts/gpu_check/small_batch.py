@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .correctness import attempt
 from .models import CONTENDERS, Batch, Contender, Forward, as_upstream, make_batch, make_upstream
 from .setting import GROUP, Record, Setting, failure
 from .timing import latency_ms
@@ -35,9 +36,9 @@ def time_small(setting: Setting) -> Iterator[Record]:
         for name, prepare in contenders.items():
             yield _time(mode, name, prepare, upstream, batches)
         if on_gpu:
-            eagerly, captured = (contenders[name](upstream, mode) for name in list(contenders)[-2:])
-            same = all(torch.equal(captured(batch), eagerly(batch)) for batch in batches)
-            yield {"check": f"{CAPTURED}: the same bits, {mode}", "good": same}
+            check = f"{CAPTURED}: the same bits, {mode}"
+            prepared = (contenders[name](upstream, mode) for name in list(contenders)[-2:])
+            yield from attempt(check, _same_bits(check, prepared, batches))
     for compiling in ("reduce-overhead", "default") if on_gpu else ("default",):
         for mode in MODES if on_gpu else MODES[:1]:
             yield _time(mode, f"upstream, {COMPILED} ({compiling})", _compiler(compiling), upstream, batches)
@@ -49,6 +50,11 @@ def _time(mode: str, name: str, prepare: Contender, upstream: Any, batches: list
         return record | {"ms": latency_ms(prepare(upstream, mode), batches)}
     except Exception as error:
         return record | failure(name, error)
+
+
+def _same_bits(check: str, prepared: Iterator[Forward], batches: list[Batch]) -> Iterator[Record]:
+    eagerly, captured = prepared
+    yield {"check": check, "good": all(torch.equal(captured(batch), eagerly(batch)) for batch in batches)}
 
 
 def _capturer(example: Batch) -> Contender:

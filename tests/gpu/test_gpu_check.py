@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.gpu_check import peers, report  # noqa: E402
-from scripts.gpu_check.layer import OURS, TABLE  # noqa: E402
+from scripts.gpu_check.correctness import attempt  # noqa: E402
+from scripts.gpu_check.layer import TABLE  # noqa: E402
 from scripts.gpu_check.problem import answer, make_problem  # noqa: E402
 from scripts.gpu_check.sections import SECTIONS  # noqa: E402
+from scripts.gpu_check.setting import OURS, Record  # noqa: E402
 
 COMMAND = [sys.executable, "-m", "scripts.gpu_check"]
 
@@ -33,6 +36,39 @@ def test_a_peer_without_a_key_mask_refuses_dead_tokens(name: str) -> None:
     problem = make_problem([5] * 4, 3, 2, 64, torch.float32, device="cpu", dead=0.5)
     with pytest.raises(ValueError, match="takes no key mask"):
         peers.PEERS[name](problem)
+
+
+@pytest.mark.parametrize("length", [1, 5, 20])
+def test_fused_attention_takes_the_bias_of_a_padded_peer_as_it_lies(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It copies a mask whose strides are not multiples of 8, in every call."""
+    problem = make_problem([length] * 4, 3, 2, 64, torch.float32, device="cpu")
+    taken: list[torch.Tensor] = []
+
+    def attention(
+        query: torch.Tensor, *_: torch.Tensor, attn_mask: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        taken.append(attn_mask)
+        return q
+
+    monkeypatch.setattr(peers.F, "scaled_dot_product_attention", attention)
+    peers.padded(problem)(problem)
+    (bias,) = taken
+    assert bias.shape == (4, 6, length, length)
+    assert bias.stride(-1) == 1
+    assert not any(stride % 8 for stride in bias.stride()[:-1])
+
+
+def test_what_a_check_raises_is_its_failure_after_what_it_found() -> None:
+    def check() -> Iterator[Record]:
+        yield {"check": "a", "good": True}
+        raise RuntimeError("CUDA error: operation not permitted")
+
+    first, second = attempt("launches", check())
+    assert first == {"check": "a", "good": True}
+    assert (second["check"], second["good"]) == ("launches", False)
+    assert second["why"] == "RuntimeError: CUDA error: operation not permitted"
 
 
 def page(section: str, *records: dict[str, object], **result: object) -> str:
