@@ -19,7 +19,7 @@ class Fetch:
             self._copy = torch.empty(forecast.shape, dtype=forecast.dtype, pin_memory=True)
             self._copy.copy_(forecast, non_blocking=True)
             self._done = torch.cuda.Event()
-            self._done.record()
+            self._done.record(torch.cuda.current_stream(forecast.device))  # where the copy was enqueued
 
     def wait(self) -> Tensor:
         """The forecast, on the CPU."""
