@@ -50,7 +50,7 @@ def test_fused_attention_takes_the_bias_of_a_padded_peer_as_it_lies(
         query: torch.Tensor, *_: torch.Tensor, attn_mask: torch.Tensor, scale: float
     ) -> torch.Tensor:
         taken.append(attn_mask)
-        return q
+        return query
 
     monkeypatch.setattr(peers.F, "scaled_dot_product_attention", attention)
     peers.padded(problem)(problem)
