@@ -102,7 +102,6 @@ def test_without_a_compiler_the_error_names_it(monkeypatch: pytest.MonkeyPatch, 
         build.build_library(tmp_path / build.LIBRARY_NAME)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on PATH")
 def test_the_library_for_all_gpus(tmp_path: Path) -> None:
     library = tmp_path / build.LIBRARY_NAME
