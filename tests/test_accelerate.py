@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from checkpoints import make_checkpoint, make_model
 from chronos_export import accelerate
 from chronos_export import accelerating as module
 from chronos_export import model as rewritten
-from chronos_export.accelerating import SegmentedEncoder
+from chronos_export.accelerating import SegmentedEncoder, _all_single
 from chronos_export.exact import in_float64
 from chronos_export.quiet import quiet
 from exact import assert_as_upstream, exact_pipeline
@@ -62,6 +63,14 @@ def test_single_series_need_neither_query_nor_key(monkeypatch: pytest.MonkeyPatc
     assert all(torch.equal(a, b) for a, b in zip(mine.predict(series, 40), answers[0], strict=True))
     with pytest.raises(TypeError, match="NoneType"):
         mine.predict(series, 40, cross_learning=True)
+
+
+def test_a_cuda_graph_is_not_asked_whether_all_series_are_single(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is on the GPU, and waiting for it ends the capture."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    ids = Mock(is_cuda=True)
+    assert not _all_single(ids)
+    ids.unique.assert_not_called()
 
 
 def test_embed() -> None:
