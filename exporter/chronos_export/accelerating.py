@@ -92,7 +92,7 @@ class SegmentedEncoder(Chronos2Encoder):  # type: ignore[misc]
 
 def _all_single(group_ids: Tensor) -> bool:
     """Whether every row is a group of its own; not asked of a graph, which answers any ids."""
-    if torch.compiler.is_compiling() or group_ids.is_cuda and torch.cuda.is_current_stream_capturing():
+    if torch.compiler.is_compiling() or (group_ids.is_cuda and torch.cuda.is_current_stream_capturing()):
         return False
     return bool(group_ids.unique().numel() == len(group_ids))
 
