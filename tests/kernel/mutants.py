@@ -21,7 +21,7 @@ import build  # noqa: E402
 
 CASES = (
     *("edges", "ragged", "twenties", "huge", "dead", "singles", "poisoned", "fused", "head-dim-40"),
-    "any-segments",
+    *("any-segments", "each-its-layout"),
 )
 
 
@@ -58,6 +58,25 @@ MUTANTS = (
         "bits_below(window.end - first)",
         "bits_below(window.end + 1 - first)",
     ),
+    Mutant(
+        "mma: values by key's strides",
+        "mma_kernel.cuh",
+        "values, p.value, p.value_stride",
+        "values, p.value, p.key_stride",
+    ),
+    Mutant(
+        "fma: values by key's strides",
+        "fma_kernel.cuh",
+        "values, p.value, p.value_stride",
+        "values, p.value, p.key_stride",
+    ),
+    Mutant(
+        "row kernel: keys by query's strides",
+        "row_kernel.cuh",
+        "p.key, p.key_stride",
+        "p.key, p.query_stride",
+    ),
+    Mutant("mask taken for packed", "rows.cuh", "row * p.key_mask_row_stride", "row * p.tokens"),
     Mutant(
         "segment bounds taken as they are",
         "rows.cuh",

@@ -26,6 +26,7 @@ QUICK = (
     "fused",
     "head-dim-40",
     "any-segments",
+    "each-its-layout",
 )
 
 

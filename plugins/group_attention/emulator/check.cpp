@@ -12,7 +12,10 @@ using chronos::BFloat16;
 using chronos::Float16;
 using chronos::Tf32;
 
-enum Layout { kRowsFirst, kTokensFirst, kHeadsFirst, kFused, kUnaligned };
+enum Layout { kRowsFirst, kTokensFirst, kHeadsFirst, kFused, kUnaligned, kMixed };
+
+// Of query, key, value and output, where each has its own; the mask has its tokens first then.
+constexpr Layout kEach[] = {kTokensFirst, kHeadsFirst, kRowsFirst, kHeadsFirst};
 
 struct Case {
   std::string name;
@@ -52,20 +55,24 @@ struct Tensor {
 
 constexpr double kUntouched = 1024;  // what an output holds before the launch; exact in every dtype, and no answer
 
-// `parts` tensors of one shape in one buffer of exactly the size needed; this is part `part`.
-Tensor make_tensor(const Case& c, int rows, int dtype, int part = 0, int parts = 1) {
+enum Part { kQuery, kKey, kValue, kOutput };
+
+// In a buffer of exactly the size needed, which query, key and value may share.
+Tensor make_tensor(const Case& c, int rows, int dtype, Part part) {
   Tensor t;
   t.dtype = dtype;
+  const Layout layout = c.layout == kMixed ? kEach[part] : c.layout;
+  const int parts = part == kOutput ? 1 : 3;
   const int64_t d = c.head_dim, width = c.heads * d;
-  switch (c.layout) {
+  switch (layout) {
     case kRowsFirst: t.stride = {c.tokens * width, width, d}; break;
     case kTokensFirst: t.stride = {width, rows * width, d}; break;
     case kHeadsFirst: t.stride = {d, rows * d, c.tokens * rows * d}; break;
     case kFused: t.stride = {c.tokens * parts * width, parts * width, d}; break;
     case kUnaligned: t.stride = {c.tokens * c.heads * (d + 1), c.heads * (d + 1), d + 1}; break;
+    case kMixed: break;
   }
-  const bool shared = c.layout == kFused;
-  t.offset = c.layout == kUnaligned ? 1 : shared ? part * width : 0;
+  t.offset = layout == kUnaligned ? 1 : layout == kFused ? part % parts * width : 0;
   const int64_t size = t.index(rows - 1, c.tokens - 1, c.heads - 1, static_cast<int>(d) - 1) + 1;
   if (dtype == CHRONOS_FLOAT32) t.floats.assign(size, kUntouched);
   else t.halves.assign(size, 0);
@@ -77,7 +84,11 @@ struct Inputs {
   Tensor query, key, value, output;
   std::vector<int32_t> begin, end, segment;
   std::vector<uint8_t> alive;
+  int64_t alive_row_stride = 0, alive_token_stride = 0;
   int rows = 0;
+
+  uint8_t& is_alive(int row, int token) { return alive[row * alive_row_stride + token * alive_token_stride]; }
+  bool is_alive(int row, int token) const { return const_cast<Inputs*>(this)->is_alive(row, token) != 0; }
 };
 
 Inputs make_inputs(const Case& c, int dtype) {
@@ -93,15 +104,18 @@ Inputs make_inputs(const Case& c, int dtype) {
     }
     in.rows += c.segments[s];
   }
-  in.query = make_tensor(c, in.rows, dtype, 0, 3);
-  in.key = make_tensor(c, in.rows, dtype, 1, 3);
-  in.value = make_tensor(c, in.rows, dtype, 2, 3);
-  in.output = make_tensor(c, in.rows, dtype);
+  in.query = make_tensor(c, in.rows, dtype, kQuery);
+  in.key = make_tensor(c, in.rows, dtype, kKey);
+  in.value = make_tensor(c, in.rows, dtype, kValue);
+  in.output = make_tensor(c, in.rows, dtype, kOutput);
+  in.alive.resize(static_cast<size_t>(in.rows) * c.tokens);
+  in.alive_row_stride = c.layout == kMixed ? 1 : c.tokens;
+  in.alive_token_stride = c.layout == kMixed ? in.rows : 1;
   for (int row = 0; row < in.rows; row++)
     for (int token = 0; token < c.tokens; token++) {
       const bool alive = in.segment[row] != c.dead_segment && uniform(random) >= c.dead;
       const bool poisoned = in.segment[row] == c.poisoned_segment || (c.poisoned_dead && !alive);
-      in.alive.push_back(alive ? 7 : 0);  // any non-zero byte is alive
+      in.is_alive(row, token) = alive ? 7 : 0;  // any non-zero byte is alive
       for (int head = 0; head < c.heads; head++)
         for (int d = 0; d < c.head_dim; d++) {
           in.query.set(in.query.index(row, token, head, d), normal(random));
@@ -121,8 +135,8 @@ ChronosGroupAttentionParams parameters(const Case& c, Inputs& in, int dtype) {
   p.segment_begin = in.begin.data();
   p.segment_end = in.end.data();
   p.key_mask = in.alive.data();
-  p.key_mask_row_stride = c.tokens;
-  p.key_mask_token_stride = 1;
+  p.key_mask_row_stride = in.alive_row_stride;
+  p.key_mask_token_stride = in.alive_token_stride;
   p.query_stride = in.query.stride;
   p.key_stride = in.key.stride;
   p.value_stride = in.value.stride;
@@ -173,7 +187,7 @@ std::vector<Rounding> roundings(const Case& c, const Mode& mode) {
 // The attention of one row in float64, and how far float32 arithmetic with this rounding may be from it.
 Answer answer(const Case& c, const Inputs& in, const Rounding& rounding, int row, int token, int head) {
   Answer result{std::vector<double>(c.head_dim, 0.0), std::vector<double>(c.head_dim, 0.0)};
-  if (!in.alive[row * c.tokens + token]) return result;
+  if (!in.is_alive(row, token)) return result;
   const double u32 = 0x1p-24;
   const bool copied = in.end[row] - in.begin[row] == 1;
   const auto number = [&](const Tensor& t, int of, int d) {
@@ -184,7 +198,7 @@ Answer answer(const Case& c, const Inputs& in, const Rounding& rounding, int row
   std::vector<double> scores;
   double largest = -INFINITY, magnitude = 0, total = 0;
   for (int key = in.begin[row]; key < in.end[row]; key++) {
-    if (!in.alive[key * c.tokens + token]) continue;
+    if (!in.is_alive(key, token)) continue;
     double score = 0, size = 0;
     for (int d = 0; d < c.head_dim; d++) {
       const double product = number(in.query, row, d) * number(in.key, key, d);
@@ -228,7 +242,7 @@ double worst_share(const Case& c, const Inputs& in, const Rounding& rounding) {
         for (int d = 0; d < c.head_dim; d++) {
           const int64_t i = in.output.index(row, token, head, d);
           answered[i] = true;
-          if (in.segment[row] == c.poisoned_segment && in.alive[row * c.tokens + token]) continue;
+          if (in.segment[row] == c.poisoned_segment && in.is_alive(row, token)) continue;
           const double error = std::fabs(in.output.get(i) - expected.output[d]);
           if (std::isnan(error)) return INFINITY;
           if (error > 0) worst = std::max(worst, error / expected.bound[d]);
@@ -317,6 +331,8 @@ std::vector<Case> cases() {
   list.push_back({"heads-first", mixed, 3, 2, 64, kHeadsFirst});
   list.push_back({"fused", mixed, 3, 2, 64, kFused});
   list.push_back({"unaligned", mixed, 2, 2, 64, kUnaligned});
+  list.push_back({"each-its-layout", mixed, 3, 2, 64, kMixed});
+  list.push_back({"each-its-layout-40", mixed, 3, 2, 40, kMixed});
   for (int dim : {8, 16, 24, 40, 56, 72, 96, 128})
     list.push_back({"head-dim-" + std::to_string(dim), {1, 20, 2, 18}, 2, 2, dim, dim % 16 ? kFused : kRowsFirst});
   return list;
