@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +21,13 @@ from chronos_export.bench.cold_start import (
     Start,
     _first_forecast,
     cold_starts,
+    engines,
     export,
     first_forecasts,
 )
 from chronos_export.bench.measure import Timing
 from chronos_export.bench.peers import OURS, UPSTREAM, UPSTREAM_BEST, peers_of
+from chronos_export.bench.report import as_markdown
 from chronos_export.bench.results import Results
 from chronos_export.bench.run import run_bench
 from chronos_export.bench.subject import Subject, random_subject
@@ -164,6 +167,17 @@ def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
     assert forecast.note
 
 
+def test_an_engine_of_an_export_has_its_own_line(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = {"bytes": 17.4e6, "peak_rss_bytes": 372e6, "profiles": [100, 2000], "build_seconds": 4.25}
+    manifest = SimpleNamespace(engines=[entry])
+    monkeypatch.setattr(cold_start, "open_artifact", lambda path: SimpleNamespace(manifest=manifest))
+    starts = list(engines("toy", tmp_path))
+    wanted = "| toy | TensorRT-RTX engine, with no GPU | 4.2 | build 4.2; rows [100, 2000], 17 MB,"
+    assert wanted in as_markdown(replace(results, starts=starts))
+
+
 def test_an_artifact_is_not_exported_again(
     artifact_of: Callable[[str], Artifact], subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +186,7 @@ def test_an_artifact_is_not_exported_again(
     monkeypatch.setattr(
         cold_start, "first_forecasts", lambda name, folders: (asked.append((name, folders["ours"])), [])[1]
     )
+    monkeypatch.setattr(cold_start, "engines", lambda *_: iter(()))
     published = replace(subject, name="published", artifact=artifact_of("toy"))
     starts = list(cold_starts(published))
     assert [start.model for start in starts] == ["demo"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,6 +72,15 @@ def test_an_engine_is_held_against_upstream(
     assert proof.cases == len(fitting)
     assert proof.left_out == tuple(case.name for case in beyond)
     assert proof.left_out[0] in proof.line
+
+
+def test_an_engine_of_another_tensorrt_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chronos_export.engine_proof.require_installed", lambda target: None)
+    monkeypatch.setattr("chronos_export.engine_proof.check_here", lambda *args: None)
+    other = SimpleNamespace(__version__="11.4.0")
+    monkeypatch.setattr("chronos_export.engine_proof.import_tensorrt", lambda target: other)
+    why = why_not_here(replace(INFO, tensorrt_version="10.16.1"))
+    assert "was built by tensorrt 10.16.1; installed is 11.4.0" in why
 
 
 @pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")

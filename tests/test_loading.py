@@ -195,8 +195,9 @@ def test_an_entry_that_lacks_what_must_agree(artifact: Path) -> None:
     (entry,) = open_artifact(artifact).manifest.engines
     del entry["tensorrt_version"]
     edit(artifact, engines=[entry])
-    with pytest.raises(IntegrityError, match="tensorrt_version"):
+    with pytest.raises(IntegrityError, match="tensorrt_version") as raised:
         load(artifact, provider="tensorrt-rtx")
+    assert "--batch 3,5 " in raised.value.fix
 
 
 def test_no_such_engine(artifact: Path) -> None:

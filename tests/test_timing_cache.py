@@ -194,6 +194,15 @@ def test_a_build_replaces_a_corrupt_cache_with_a_warning(tmp_path: Path) -> None
     assert read(path) == (b"mine", "")
 
 
+def test_a_build_goes_on_where_the_cache_cannot_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "a file").write_bytes(b"")
+    begun, warnings = build(tmp_path / "a file" / "timings")
+    assert begun == set()
+    assert [warning.split(": ")[-1] for warning in warnings] == ["File exists", "File exists"]
+    assert "ignored" in warnings[0]
+    assert "not written" in warnings[1]
+
+
 def test_tensorrt_rtx_says_that_it_times_nothing(tmp_path: Path) -> None:
     _, (warning,) = build(tmp_path / "timings", target="tensorrt-rtx")
     assert "not used: tensorrt-rtx" in warning

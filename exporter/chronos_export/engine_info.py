@@ -8,6 +8,8 @@ from typing import Any
 
 from chronos_export.errors import IntegrityError
 from chronos_export.manifest import NAME as MANIFEST
+from chronos_export.manifest import read_manifest
+from chronos_export.rebuild import rebuild_command
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class EngineInfo:
             raise IntegrityError(
                 f"an engine's entry in {folder / MANIFEST} lacks, or adds, {', '.join(sorted(differing))}",
                 allowed=", ".join(sorted(names)),
-                fix=f"chronos-export -o {folder} --force",
+                fix=rebuild_command(folder, read_manifest(folder)),
             )
         return cls(
             **entry

@@ -48,17 +48,26 @@ def load_engine(info: EngineInfo, digest: str, plugin: Path | None, rebuild: str
     plan = _read_checked(info.path, digest, rebuild)
     check_here(info, plugin, rebuild)
     trt = import_tensorrt(info.target)
-    if trt.__version__ != info.tensorrt_version:
-        raise MachineError(
-            f"{info.path} was built by {info.target} {info.tensorrt_version}; installed is {trt.__version__}",
-            fix=rebuild,
-        )
+    check_version(info, trt, rebuild)
     held = trt_plugin.register(trt, plugin) if info.attention == "plugin" else None
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise MachineError(f"{info.target} {trt.__version__} refuses {info.path}", fix=rebuild)
     return LoadedEngine(trt, engine, (runtime, held))
+
+
+def check_version(info: EngineInfo, trt: Any, rebuild: str) -> None:
+    """Hold the module `trt` against the version that built the plan.
+
+    Raises:
+        MachineError: It is another; names both.
+    """
+    if trt.__version__ != info.tensorrt_version:
+        raise MachineError(
+            f"{info.path} was built by {info.target} {info.tensorrt_version}; installed is {trt.__version__}",
+            fix=rebuild,
+        )
 
 
 def check_here(info: EngineInfo, plugin: Path | None, rebuild: str) -> None:

@@ -11,13 +11,13 @@ from chronos.chronos2 import Chronos2Model
 from chronos_export.cases import Case
 from chronos_export.compiled import plugin_library
 from chronos_export.engine_info import EngineInfo
-from chronos_export.engine_load import check_here, load_engine
+from chronos_export.engine_load import check_here, check_version, load_engine
 from chronos_export.errors import MachineError
 from chronos_export.manifest import hash_file
 from chronos_export.precision import Precision
 from chronos_export.progress import Report
 from chronos_export.session import Session
-from chronos_export.trt_libraries import require_installed
+from chronos_export.trt_libraries import import_tensorrt, require_installed
 from chronos_export.validate import CaseResult, validate
 
 
@@ -75,6 +75,7 @@ def why_not_here(info: EngineInfo) -> str:
     try:
         require_installed(info.target)
         check_here(info, plugin_library(), "")
+        check_version(info, import_tensorrt(info.target), "")
     except MachineError as error:
         return error.summary.replace(f"{info.path} ", "it ")
     return "" if torch.cuda.is_available() else "PyTorch sees no GPU here"

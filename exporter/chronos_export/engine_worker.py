@@ -172,28 +172,38 @@ class _Cache:
     """Timings carried from build to build. TensorRT-RTX measures nothing when it builds, so has none."""
 
     def __init__(self, trt: Any, config: Any, job: Job, say: Say) -> None:
-        self._config, self._target, self._version = config, job.target, str(trt.__version__)
+        self._config, self._say = config, say
+        self._target, self._version = job.target, str(trt.__version__)
         self._path = Path(job.timing_cache) if job.timing_cache and job.target == "tensorrt" else None
         if job.timing_cache and not self._path:
             say(warning=f"timing cache not used: {job.target} measures nothing when it builds")
         if self._path:
-            with timing_cache.locked(self._path):
-                blob, problem = timing_cache.read(self._path, self._target, self._version)
+            blob, problem = self._read(self._path)
             if not config.set_timing_cache(config.create_timing_cache(blob), ignore_mismatch=False):
                 problem = f"timing cache {self._path} ignored: made for another GPU"
                 config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
             if problem:
                 say(warning=problem)
 
+    def _read(self, path: Path) -> tuple[bytes, str]:
+        try:
+            with timing_cache.locked(path):
+                return timing_cache.read(path, self._target, self._version)
+        except OSError as error:
+            return b"", f"timing cache {path} ignored: {error.strerror}"
+
     def save(self) -> None:
-        """Add what was measured to what others have saved meanwhile."""
+        """Add what was measured to what others have saved meanwhile. The plan does not depend on it."""
         if not self._path:
             return
         cache = self._config.get_timing_cache()
-        with timing_cache.locked(self._path):
-            blob, _ = timing_cache.read(self._path, self._target, self._version)
-            cache.combine(self._config.create_timing_cache(blob), ignore_mismatch=False)
-            timing_cache.write(self._path, self._target, self._version, bytes(cache.serialize()))
+        try:
+            with timing_cache.locked(self._path):
+                blob, _ = timing_cache.read(self._path, self._target, self._version)
+                cache.combine(self._config.create_timing_cache(blob), ignore_mismatch=False)
+                timing_cache.write(self._path, self._target, self._version, bytes(cache.serialize()))
+        except OSError as error:
+            self._say(warning=f"timing cache {self._path} not written: {error.strerror}")
 
 
 def _logger(trt: Any) -> Any:

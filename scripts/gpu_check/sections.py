@@ -34,6 +34,6 @@ SECTIONS: dict[str, Limited] = {
     "accuracy": Limited(check_accelerated, 90),
     "compute-sanitizer": Limited(run_sanitizers, 110),
     "plugin": Limited(compile_plugin, 90),
-    "engines": Limited(check_demo, 120),
-    "engines, full size": Limited(time_engines, 180, dry=False),
+    "engines": Limited(check_demo, 240),
+    "engines, full size": Limited(time_engines, 480, dry=False),
 }

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from chronos_export.artifact import open_artifact
 from chronos_export.bench.subject import Subject
 from chronos_export.source import locate
+from chronos_export.trt_libraries import is_installed
 
-EXPORT = "export, proven"
+EXPORT, ENGINE = "export, proven", "TensorRT-RTX engine, with no GPU"
+FOR_A_GPU = ("tensorrt-rtx", "--compute-capability", "8.6")
 SCRIPT = Path(__file__).with_name("first_forecast.py")
 SIDES = ("upstream", "ours")
 
@@ -25,9 +28,9 @@ class Start:
 
     Attributes:
         model: Whose weights.
-        what: `upstream` or `ours`, to the first forecast of 20 rows; or the export.
+        what: `upstream` or `ours`, to the first forecast of 20 rows; or the export, or its engine.
         steps: Seconds of each step, {} if it failed.
-        note: Why it failed.
+        note: Why it failed, or how large it became.
     """
 
     model: str
@@ -56,14 +59,16 @@ def cold_starts(subject: Subject, say: Callable[[str], None] = lambda _: None) -
                 yield exported
                 if not exported.steps:
                     continue
+                yield from engines(name, artifact)
             say(f"cold start: first forecasts of {name}")
             yield from first_forecasts(name, {"upstream": checkpoint, "ours": artifact})
 
 
 def export(name: str, checkpoint: Path, artifact: Path) -> Start:
-    """Export and prove a checkpoint in a process of its own."""
-    command = [sys.executable, "-m", "chronos_export.cli", "--model", str(checkpoint), "--batch", "100"]
-    command += ["--target", "onnxruntime", "-o", str(artifact), "--json"]
+    """Export and prove a checkpoint in a process of its own; with an engine, if TensorRT-RTX is installed."""
+    target = FOR_A_GPU if is_installed("tensorrt-rtx") else ("onnxruntime",)
+    command = [sys.executable, "-m", "chronos_export.cli", "--model", str(checkpoint), "--batch", "100,2000"]
+    command += ["--target", *target, "-o", str(artifact), "--json"]
     begin = time.time()
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.time() - begin
@@ -72,6 +77,14 @@ def export(name: str, checkpoint: Path, artifact: Path) -> Start:
     events = [json.loads(line) for line in done.stdout.splitlines()]
     steps = {e["stage"]: e["seconds"] for e in events if e["event"] == "stage" and e["fraction"] == 1.0}
     return Start(name, EXPORT, {**steps, "the rest": seconds - sum(steps.values())})
+
+
+def engines(name: str, artifact: Path) -> Iterator[Start]:
+    """What the engine of an export took; none if it has none."""
+    for entry in open_artifact(artifact).manifest.engines:
+        size, memory = entry["bytes"] / 1e6, entry["peak_rss_bytes"] / 1e6
+        note = f"rows {entry['profiles']}, {size:.0f} MB, built in {memory:.0f} MB of memory"
+        yield Start(name, ENGINE, {"build": entry["build_seconds"]}, note)
 
 
 def first_forecasts(name: str, folders: dict[str, Path]) -> list[Start]:

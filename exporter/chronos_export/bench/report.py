@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chronos_export.bench.aims import LAYERS, ROWS, aims
+from chronos_export.bench.cold_start import Start
 from chronos_export.bench.measure import Timing
 from chronos_export.bench.peers import OURS, UPSTREAM, UPSTREAM_BEST
 from chronos_export.bench.results import Results
@@ -132,11 +133,15 @@ def _host(results: Results) -> str:
 
 def _starts(results: Results) -> str:
     rows = [
-        (s.model, s.what, f"{s.seconds:.1f}", ", ".join(f"{k} {v:.1f}" for k, v in s.steps.items()) or s.note)
+        (s.model, s.what, f"{s.seconds:.1f}", "; ".join(filter(None, [_steps(s), s.note])))
         for s in results.starts
     ]
     text = "A fresh process to its first forecast of 20 rows; files in the system's cache."
     return _table("Cold start", "model | what | s | of which", rows, text)
+
+
+def _steps(start: Start) -> str:
+    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in start.steps.items())
 
 
 def _met(met: bool | None) -> str:
