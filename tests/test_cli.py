@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from typing import Any
 import pytest
 
 from chronos_export.artifact import open_artifact
-from chronos_export.errors import UsageError
-from chronos_export.request import default_output, parse_batch
 from engines import needs_rtx
 
 CLI = [sys.executable, "-m", "chronos_export.cli"]
@@ -271,85 +268,3 @@ def test_stdout_is_ours_whatever_libraries_print() -> None:
         done = subprocess.run([sys.executable, "-c", CHATTER, flag], capture_output=True, text=True)
         assert [event["event"] for event in events(done.stdout)] == ["stage", "result"]
         assert sorted(done.stderr.splitlines()) == chatter
-
-
-TALK = """
-import sys
-from chronos_export.console import Console
-from chronos_export.progress import Event
-console = Console(is_quiet="quiet" in sys.argv)
-console.report(Event("export", None, 0.0))
-console.report(Event("export", 0.5, 1.0, "half"))
-console.report(Event("export", None, 1.5, "a cache was ignored"))
-console.report(Event("export", 1.0, 2.0))
-console.report(Event("validate", 0.25, 0.1))
-console.error(ValueError("lost"), 4)
-"""
-
-
-def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """What `TALK` writes to a terminal."""
-    terminal, end = pty.openpty()
-    plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    subprocess.run(
-        [sys.executable, "-c", TALK, *arguments], stderr=end, env={**plain, **environment}, check=True
-    )
-    os.close(end)
-    with os.fdopen(terminal, "rb") as stream:
-        return stream.read1(100_000).decode()
-
-
-def test_live_progress_on_a_terminal() -> None:
-    text = on_a_terminal()
-    assert text.count("\r\x1b[2K") == 4
-    assert "50%" in text
-    assert "\x1b[32m" in text
-    assert text.index("lost") > text.index("25%")
-    assert text[text.index("25%") :].count("\n") >= 2  # the error starts on a line of its own
-    assert "\r\nwarning: a cache was ignored\r\n" in text  # and so does a warning, which stays
-
-
-def test_a_warning_is_seen_where_progress_is_not() -> None:
-    done = subprocess.run([sys.executable, "-c", TALK], capture_output=True, text=True)
-    assert "warning: a cache was ignored" in done.stderr.splitlines()
-    assert "half" not in done.stderr
-
-
-def test_no_colours_no_progress_where_not_wanted() -> None:
-    assert "\x1b[3" not in on_a_terminal(NO_COLOR="1")
-    assert on_a_terminal("quiet").startswith("\x1b[31merror:")
-
-
-# --- arguments ---
-
-
-def test_batch_is_parsed() -> None:
-    assert parse_batch("100") == (100,)
-    assert parse_batch("2000, 100") == (100, 2000)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0", "abc", "100,100", "-1", "1.5", "100,", "1_000", "+5", "٣", "1e3", "9" * 30]
-)
-def test_batch_is_refused(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_batch(text)
-    assert repr(text.split(",")[-1]) in caught.value.summary or "batch" in caught.value.summary
-    assert "100,2000" in caught.value.allowed
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        ("amazon/chronos-2", "chronos-2-b100-2000"),
-        ("demo", "demo-b100-2000"),
-        ("/somewhere/mine/", "mine-b100-2000"),
-    ],
-)
-def test_default_output(source: str, name: str) -> None:
-    assert default_output(source, (100, 2000)) == Path(name)
-
-
-def test_default_output_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert default_output(".", (1,)) == Path(f"{tmp_path.name}-b1")
