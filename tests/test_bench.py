@@ -172,7 +172,7 @@ def test_an_engine_of_an_export_has_its_own_line(
 ) -> None:
     entry = {"bytes": 17.4e6, "peak_rss_bytes": 372e6, "profiles": [100, 2000], "build_seconds": 4.25}
     manifest = SimpleNamespace(engines=[entry])
-    monkeypatch.setattr(cold_start, "open_artifact", lambda path: SimpleNamespace(manifest=manifest))
+    monkeypatch.setattr(cold_start, "read_manifest", lambda path: manifest)
     starts = list(engines("toy", tmp_path))
     wanted = "| toy | TensorRT-RTX engine, with no GPU | 4.2 | build 4.2; rows [100, 2000], 17 MB,"
     assert wanted in as_markdown(replace(results, starts=starts))

@@ -23,10 +23,10 @@ from chronos_export.engine_attention import check_attention, rewrite
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
+from chronos_export.group_attention_onnx import DOMAIN, NAME, nodes_of
 from chronos_export.manifest import hash_file
 from chronos_export.progress import Report, Stage, ignore, stage
 from chronos_export.trt_libraries import device_capability, driver_version, require_installed
-from chronos_export.trt_plugin import NAME, NAMESPACE
 
 RTX_COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 WORKER = [sys.executable, "-m", "chronos_export.engine_worker"]
@@ -169,10 +169,10 @@ def _read_graph(path: Path) -> _Graph:
     names = [value.name for value in model.graph.input]
     if sorted(names) != sorted(INPUTS):
         raise BuildError(f"{path} has the inputs {', '.join(names) or 'none'}", allowed=", ".join(INPUTS))
-    nodes = sum(node.domain == NAMESPACE and node.op_type == NAME for node in model.graph.node)
+    nodes = len(nodes_of(model))
     if not nodes:
         raise BuildError(
-            f"{path} has no {NAMESPACE}::{NAME} node, so it is no graph that engines are built from",
+            f"{path} has no {DOMAIN}::{NAME} node, so it is no graph that engines are built from",
             allowed="the model.onnx of an artifact (univariate.onnx has none)",
         )
     metadata = {entry.key: entry.value for entry in model.metadata_props}

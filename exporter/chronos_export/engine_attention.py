@@ -16,10 +16,9 @@ import onnx
 
 from chronos_export.dense_attention import dense_body
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.group_attention_onnx import num_heads_of
+from chronos_export.group_attention_onnx import nodes_of, num_heads_of
 from chronos_export.packed_attention import pack_attention
 from chronos_export.trt_libraries import import_tensorrt
-from chronos_export.trt_plugin import NAME, NAMESPACE
 
 ATTENTIONS = ("plugin", "body", "native")
 FIRST_PACKED = (11, 1)
@@ -84,9 +83,8 @@ def rewrite(attention: str, path: Path, folder: Path, *, tf32: bool = False) -> 
 
 
 def _allow_tf32(model: onnx.ModelProto) -> None:
-    for node in model.graph.node:
-        if (node.domain, node.op_type) == (NAMESPACE, NAME):
-            node.attribute.append(onnx.helper.make_attribute("allow_tf32", 1))
+    for node in nodes_of(model):
+        node.attribute.append(onnx.helper.make_attribute("allow_tf32", 1))
     for function in model.functions:
         function.attribute.append("allow_tf32")
 
@@ -94,11 +92,10 @@ def _allow_tf32(model: onnx.ModelProto) -> None:
 def _inline_dense(model: onnx.ModelProto) -> None:
     """Make every runtime inline group attention, in its dense form."""
     heads = num_heads_of(model)
-    for node in model.graph.node:
-        if (node.domain, node.op_type) == (NAMESPACE, NAME):
-            # The namespace is what makes TensorRT look for a plugin.
-            kept = [a for a in node.attribute if not a.name.startswith("plugin_")]
-            del node.attribute[:]
-            node.attribute.extend(kept)
+    for node in nodes_of(model):
+        # The namespace is what makes TensorRT look for a plugin.
+        kept = [a for a in node.attribute if not a.name.startswith("plugin_")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
     del model.functions[:]
     model.functions.append(dense_body(heads))

@@ -185,10 +185,14 @@ _FOOTER = """
 """
 
 
+def nodes_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The GroupAttention nodes of a graph, one a block."""
+    return [node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, NAME)]
+
+
 def num_heads_of(model: onnx.ModelProto) -> int:
     """The heads of a graph's GroupAttention nodes, of which there is at least one and all have the same."""
-    nodes = (node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, NAME))
-    return int(next(a.i for node in nodes for a in node.attribute if a.name == "num_heads"))
+    return int(next(a.i for node in nodes_of(model) for a in node.attribute if a.name == "num_heads"))
 
 
 def function_body(num_heads: int, branches: bool = True) -> onnx.FunctionProto:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import onnx
 
-from chronos_export.group_attention_onnx import num_heads_of
-from chronos_export.trt_plugin import NAME, NAMESPACE
+from chronos_export.group_attention_onnx import DOMAIN, NAME, num_heads_of
 
 _OUTPUTS = ("query_lengths", "key_lengths", "alive_first")
 
@@ -107,7 +106,7 @@ def pack_attention(model: onnx.ModelProto) -> None:
     sequences: dict[tuple[str, ...], list[str]] = {}
     del model.graph.node[:], model.functions[:]
     for node in nodes:
-        if (node.domain, node.op_type) == (NAMESPACE, NAME):
+        if (node.domain, node.op_type) == (DOMAIN, NAME):
             query, key, value, begin, _, mask = node.input
             if (begin, mask) not in sequences:
                 sequences[begin, mask] = [f"{name}_{len(sequences)}" for name in _OUTPUTS]
@@ -120,4 +119,4 @@ def pack_attention(model: onnx.ModelProto) -> None:
 
 
 def _call(name: str, inputs: list[str], outputs: list[str]) -> onnx.NodeProto:
-    return onnx.helper.make_node(name, inputs, outputs, domain=NAMESPACE)
+    return onnx.helper.make_node(name, inputs, outputs, domain=DOMAIN)

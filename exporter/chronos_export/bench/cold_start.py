@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chronos_export.artifact import open_artifact
 from chronos_export.bench.subject import Subject
+from chronos_export.manifest import read_manifest
 from chronos_export.source import locate
 from chronos_export.trt_libraries import is_installed
 
@@ -81,7 +81,7 @@ def export(name: str, checkpoint: Path, artifact: Path) -> Start:
 
 def engines(name: str, artifact: Path) -> Iterator[Start]:
     """What the engine of an export took; none if it has none."""
-    for entry in open_artifact(artifact).manifest.engines:
+    for entry in read_manifest(artifact).engines:
         size, memory = entry["bytes"] / 1e6, entry["peak_rss_bytes"] / 1e6
         note = f"rows {entry['profiles']}, {size:.0f} MB, built in {memory:.0f} MB of memory"
         yield Start(name, ENGINE, {"build": entry["build_seconds"]}, note)
