@@ -42,7 +42,7 @@ class Staging:
 
 @contextmanager
 def publish(
-    destination: Path | str, *, overwrite: bool = False, keep_failed: bool = False, needs: int = 0
+    destination: Path | str, *, overwrite: bool = False, keep_failed: bool = False
 ) -> Iterator[Staging]:
     """Give a staging folder; publish it at `destination` when the block ends, drop it when it raises.
 
@@ -50,7 +50,6 @@ def publish(
         destination: Must not exist, unless `overwrite` and it is an artifact. Its parent must exist.
         overwrite: Replace an artifact that is there.
         keep_failed: When the block raises, keep what it made as `<destination>.failed`.
-        needs: Bytes the artifact is expected to take; refused at once if the disk has less.
 
     Raises:
         UsageError: The destination exists, is a file, has no parent, or is being built by another process.
@@ -62,7 +61,6 @@ def publish(
     try:
         with _lock(target):
             _remove(folder)
-            _check_room(target, needs)
             try:
                 folder.mkdir()
                 staging = Staging(folder)
@@ -79,7 +77,7 @@ def publish(
                 _remove(folder)
     except Exception as error:
         if _is_disk_full(error):
-            raise _disk_full(target, needs) from error
+            raise _disk_full(target) from error
         raise
 
 
@@ -189,11 +187,6 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _check_room(target: Path, needs: int) -> None:
-    if needs > shutil.disk_usage(target.parent).free:
-        raise _disk_full(target, needs)
-
-
 def _not_writable(target: Path, why: str) -> MachineError:
     return MachineError(
         f"{target.parent} cannot be written: {why}",
@@ -211,11 +204,10 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def _disk_full(target: Path, needs: int) -> MachineError:
+def _disk_full(target: Path) -> MachineError:
     free = shutil.disk_usage(target.parent).free
-    wanted = f"{needs / 1e6:.1f} MB are needed" if needs else "more is needed"
     return MachineError(
-        f"the disk of {target.parent} is full: {wanted}, {free / 1e6:.1f} MB are free",
+        f"the disk of {target.parent} is full: more is needed, {free / 1e6:.1f} MB are free",
         allowed="room for the whole artifact beside the one it replaces",
         fix="free some space, or -o on another disk",
     )
