@@ -1,7 +1,7 @@
 """chronos-export: Chronos-2 as one ONNX graph and TensorRT engines, proven equal to upstream.
 
 export      checkpoint -> artifact
-load        artifact -> Chronos2Pipeline on onnxruntime
+load        artifact -> Chronos2Pipeline on onnxruntime, OpenVINO or TensorRT
 accelerate  Chronos2Pipeline -> the same on PyTorch, with group attention by segments
 """
 
