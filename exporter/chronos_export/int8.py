@@ -10,13 +10,12 @@ A token is rounded by its own values alone, so a forecast does not depend on the
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
 from chronos.chronos2 import Chronos2Model
 from numpy.typing import NDArray
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from chronos_export.onnx_builder import GraphBuilder
@@ -43,7 +42,7 @@ def quantized_product(
     rounded, scale = _round_columns(weight)
     tokens, zero, token_scale = _quantized_tokens(g, x, non_negative)
     product = g.MatMulInteger(tokens, g.weight(name, rounded), zero)
-    product = g.Mul(g.Cast(product, to=1), g.weight(f"{name}.scale", scale))
+    product = g.Mul(g.Cast(product, to=TensorProto.FLOAT), g.weight(f"{name}.scale", scale))
     return str(g.Mul(product, token_scale))
 
 
@@ -63,25 +62,19 @@ def _round_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
     return np.round(weight / scale).astype(np.int8), scale
 
 
-class InInt8:
-    """Upstream with the operands of its blocks' products rounded to 8 bits: what int8 costs it.
+def in_int8(model: Chronos2Model) -> Chronos2Model:
+    """A copy of an upstream model that rounds the operands of its blocks' products to 8 bits.
 
     Args:
-        model: The model, float32; left as it is.
+        model: The model, float32, on the CPU.
     """
-
-    def __init__(self, model: Chronos2Model) -> None:
-        self._model = copy.deepcopy(model)
-        self.chronos_config = model.chronos_config
-        for module in self._model.encoder.modules():
-            if isinstance(module, nn.Linear):
-                rounded, scale = _round_columns(module.weight.detach().T.numpy())
-                module.weight.data = torch.from_numpy((rounded * scale).T.copy())
-                module.register_forward_pre_hook(_round_tokens)
-
-    def __call__(self, **inputs: Any) -> SimpleNamespace:
-        """As the model's own forward; `quantile_preds` alone."""
-        return SimpleNamespace(quantile_preds=self._model(**inputs).quantile_preds)
+    coarse = copy.deepcopy(model)
+    for module in coarse.encoder.modules():
+        if isinstance(module, nn.Linear):
+            rounded, scale = _round_columns(module.weight.detach().T.numpy())
+            module.weight.data = torch.from_numpy((rounded * scale).T.copy())
+            module.register_forward_pre_hook(_round_tokens)
+    return coarse
 
 
 def _round_tokens(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:

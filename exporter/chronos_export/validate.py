@@ -32,7 +32,7 @@ from torch import Tensor
 
 from chronos_export.cases import Case
 from chronos_export.exact import in_float64
-from chronos_export.int8 import InInt8
+from chronos_export.int8 import in_int8
 from chronos_export.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.session import Session
@@ -42,7 +42,7 @@ NOISE_FACTOR = 10.0  # another rounding of the same model is up to 9.7 times as 
 REFERENCE = "upstream"
 INPUTS, OUTPUT = ("context", "group_ids", "future_covariates"), "quantile_preds"
 Floats = NDArray[np.floating[Any]]
-Upstream: TypeAlias = Chronos2Model | InTf32 | InInt8
+Upstream: TypeAlias = Chronos2Model | InTf32
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _in_precision(model: Chronos2Model, precision: Precision) -> Upstream | None
     if precision.name == "tf32":
         return InTf32(model)
     if precision.is_quantized:
-        return InInt8(model)
+        return in_int8(model)
     if precision.torch_type is torch.float32:
         return None
     return copy.deepcopy(model).to(precision.torch_type)
