@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from chronos_export.group_attention import group_attention
 from chronos_export.numerics import (
     arcsinh,
-    keep_last,
     left_pad,
     location_and_scale,
     right_pad,
@@ -259,7 +258,7 @@ class SegmentedChronos2(nn.Module):
 
     def _forecast(self, context: Tensor, future: Tensor, segments: Segments | None) -> Tensor:
         s = self.sizes
-        context = left_pad(keep_last(context, s.context_length), s.patch)
+        context = left_pad(context[:, -s.context_length :], s.patch)
         future = right_pad(future, s.patch)
         context, observed = split_missing(context)
         future, known = split_missing(future)

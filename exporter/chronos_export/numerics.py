@@ -12,24 +12,19 @@ from torch import Tensor
 SCALE_OF_CONSTANT = 1e-5  # upstream's InstanceNorm.eps
 
 
-def keep_last(x: Tensor, length: int) -> Tensor:
-    return x[:, -length:]
-
-
 def left_pad(x: Tensor, patch: int) -> Tensor:
     """Pad [R, T] with NaN on the left to whole patches."""
-    missing = torch.full(
-        (x.shape[0], (patch - x.shape[1] % patch) % patch), torch.nan, device=x.device, dtype=x.dtype
-    )
-    return torch.cat([missing, x], dim=1)
+    return torch.cat([_nan_to_whole_patches(x, patch), x], dim=1)
 
 
 def right_pad(x: Tensor, patch: int) -> Tensor:
     """Pad [R, H] with NaN on the right to whole patches."""
-    unknown = torch.full(
-        (x.shape[0], (patch - x.shape[1] % patch) % patch), torch.nan, device=x.device, dtype=x.dtype
-    )
-    return torch.cat([x, unknown], dim=1)
+    return torch.cat([x, _nan_to_whole_patches(x, patch)], dim=1)
+
+
+def _nan_to_whole_patches(x: Tensor, patch: int) -> Tensor:
+    """NaN for the steps that [R, steps] lacks."""
+    return x.new_full((x.shape[0], -x.shape[1] % patch), torch.nan)
 
 
 def split_missing(x: Tensor) -> tuple[Tensor, Tensor]:

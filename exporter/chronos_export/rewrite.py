@@ -7,6 +7,7 @@ upstream's weights (and any LoRA layer that wraps them).
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, TypeVar
 
 from chronos.chronos2 import Chronos2Model
@@ -140,13 +141,11 @@ def _residual(block: Any) -> m.ResidualMLP:
 
 
 def _check_every_weight_used_once(upstream: nn.Module, rewritten: nn.Module) -> None:
-    uses: dict[int, int] = {}
-    for _, parameter in rewritten.named_parameters(remove_duplicate=False):
-        uses[id(parameter)] = uses.get(id(parameter), 0) + 1
+    uses = Counter(id(parameter) for _, parameter in rewritten.named_parameters(remove_duplicate=False))
     wrong = [
-        f"{name} ({uses.get(id(parameter), 0)} times)"
+        f"{name} ({uses[id(parameter)]} times)"
         for name, parameter in upstream.named_parameters()
-        if uses.get(id(parameter), 0) != 1
+        if uses[id(parameter)] != 1
     ]
     foreign = len(uses.keys() - {id(parameter) for parameter in upstream.parameters()})
     if wrong or foreign:
