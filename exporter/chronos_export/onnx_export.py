@@ -82,7 +82,6 @@ def _state_origin(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
 
 def _check(model: onnx.ModelProto, name: str, attention_nodes: int, precision: Precision) -> None:
     allowed = ALLOWED_OPERATORS | QUANTIZED_OPERATORS if precision.is_quantized else ALLOWED_OPERATORS
-    nodes = [node.op_type for node in model.graph.node]
     in_functions = (operators_in(function.node) for function in model.functions)
     unknown = sorted(operators_in(model.graph.node).union(*in_functions) - allowed)
     if unknown:
@@ -90,10 +89,9 @@ def _check(model: onnx.ModelProto, name: str, attention_nodes: int, precision: P
             f"{name} holds operators that not every runtime has: {', '.join(unknown)}",
             allowed=", ".join(sorted(allowed)),
         )
-    if nodes.count(body.NAME) != attention_nodes:
-        raise BuildError(
-            f"{name} holds {nodes.count(body.NAME)} GroupAttention nodes", allowed=f"{attention_nodes}"
-        )
+    found = len(body.nodes_of(model))
+    if found != attention_nodes:
+        raise BuildError(f"{name} holds {found} GroupAttention nodes", allowed=f"{attention_nodes}")
 
 
 def operators_in(nodes: Iterable[onnx.NodeProto]) -> set[str]:
