@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from chronos_export.trt_libraries import driver_version
 
 REQUIRED = ("chronos-export", "chronos-forecasting", "torch", "onnx", "onnxruntime", "polygraphy")
 OPTIONAL = ("onnxruntime-gpu", "tensorrt", "tensorrt-cu13", "tensorrt-rtx", "peft", "huggingface-hub")
@@ -32,7 +33,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "providers": _providers(),
         "gpus": _gpus(),
-        "driver": _driver(),
+        "driver": driver_version(),
         "hub_cache": _hub_cache(),
         "disk_free_bytes": shutil.disk_usage(".").free,
         "missing": missing,
@@ -77,14 +78,6 @@ def _gpus() -> list[str]:
         return []
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return [f"{gpu.name} (compute capability {gpu.major}.{gpu.minor})" for gpu in found]
-
-
-def _driver() -> str | None:
-    if shutil.which("nvidia-smi") is None:
-        return None
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    return answer.stdout.partition("\n")[0].strip() or None
 
 
 def _hub_cache() -> str:
