@@ -1,6 +1,6 @@
 """The compiled CUDA kernel as the implementation of `torch.ops.chronos.group_attention` on a GPU.
 
-Import it only where a GPU is to be used: nothing else in the package needs the library.
+The library is optional: without it PyTorch's operators compute group attention on a GPU too.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chronos_export.compiled import KERNEL_NAME, kernel_library
+from chronos_export.compiled import kernel_library
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.group_attention import Arguments, group_attention, group_attention_reference
 
 ABI = 1  # CHRONOS_GROUP_ATTENTION_ABI of plugins/group_attention/group_attention.h
 _DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _MAX_HEAD_DIM = 128
-_BUILD = "python3 plugins/group_attention/build.py build/" + KERNEL_NAME
+_BUILD = "chronos-export plugin build"
 
 
 class _Strides(ctypes.Structure):

@@ -102,7 +102,7 @@ def load(name: str) -> RealData:
         MachineError: statsmodels is not installed.
     """
     if name not in _SETS:
-        raise UsageError(f"There is no demo data set {name!r}.", allowed=", ".join(NAMES))
+        raise UsageError(f"there is no data set {name!r}", allowed=", ".join(NAMES))
     arrange, period, horizon = _SETS[name]
     frame = arrange(_raw(name))
     targets = tuple(column for column in frame.columns if column != "timestamp")
@@ -115,7 +115,7 @@ def _raw(name: str) -> Any:
         from statsmodels import datasets
     except ImportError as error:
         raise MachineError(
-            "The demo data sets come with statsmodels, which is not installed.",
+            "the real series come with statsmodels, which is not installed",
             fix="pip install 'chronos-export[train]'",
         ) from error
     return getattr(datasets, name).load_pandas().data

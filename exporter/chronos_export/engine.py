@@ -196,9 +196,8 @@ def _check_limit(name: str, asked: int | None, model: int | None) -> int:
     limit = asked if asked is not None else model
     assert limit is not None
     if limit < 1 or (model is not None and limit > model):
-        raise UsageError(
-            f"{name} {limit} is outside what the model can do", allowed=f"1 to {model or 'any'} time steps"
-        )
+        allowed = f"1 to {model} time steps" if model else "at least one time step"
+        raise UsageError(f"{name} {limit} is outside what the model can do", allowed=allowed)
     return limit
 
 

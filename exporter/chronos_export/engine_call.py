@@ -33,7 +33,7 @@ class EngineCall:
     """
 
     def __init__(self, context: Any, feed: dict[str, Tensor]) -> None:
-        self._context, self._feed = context, feed
+        self._context, self._feed = context, feed  # kept: TensorRT has their addresses only
         for name, tensor in feed.items():
             if not context.set_input_shape(name, tuple(tensor.shape)):
                 raise BuildError(f"the engine refuses {name} of shape {tuple(tensor.shape)}")

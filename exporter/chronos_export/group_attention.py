@@ -126,7 +126,7 @@ class _Lane:
 
 
 def _lanes(arguments: Arguments) -> Iterator[_Lane]:
-    """A segment of one has one weight of 1: there is nothing to do, unless it may be dropped."""
+    """The lanes that need attention: a segment of one has a single weight of 1, unless it may be dropped."""
     lengths = arguments.segment_end - arguments.segment_begin
     distinct = lengths.unique().tolist()
     for length in distinct:
@@ -157,7 +157,7 @@ class _Piece:
         arguments: What it is a piece of.
         lane: Its segments.
         tokens: Its tokens.
-        generator: What drops weights; a piece after the other draws from it.
+        generator: What drops weights, None where nothing is dropped; the pieces draw from it in turn.
     """
 
     arguments: Arguments
