@@ -13,8 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README, BENCH = ROOT / "README.md", ROOT / "benchmarks" / "cpu.md"
-TABLES = {"ratios": "Time over ours on onnxruntime", "aims": "Aims"}
-"""Marker -> section of the report."""
+TABLES = {"ratios": "Time over ours on onnxruntime", "aims": "Aims"}  # marker -> section of the report
 
 
 def filled(readme: str, report: str) -> str:

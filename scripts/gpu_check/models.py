@@ -91,10 +91,6 @@ def as_upstream(model: Any, mode: str) -> Forward:
     return forward
 
 
-def upstream(model: Any, mode: str) -> Forward:
-    return as_upstream(model, mode)
-
-
 def upstream_contiguous(model: Any, mode: str) -> Forward:
     """Its group mask copied, so that CUDA's fused attention takes it."""
     from chronos_export.bench.variants import contiguous_mask
@@ -135,7 +131,7 @@ def _use_kernel(model: Any) -> None:
 
 
 CONTENDERS: dict[str, Contender] = {
-    "upstream": upstream,
+    "upstream": as_upstream,
     "upstream, contiguous mask": upstream_contiguous,
     "ours, accelerate": accelerated,
     "ours, rewritten model": rewritten,

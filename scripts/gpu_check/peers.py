@@ -70,7 +70,7 @@ def varlen(problem: Problem) -> Prepared:
 
     _need_all_alive(problem)
     length = _length(problem)
-    lengths, limits = _packed_limits(problem, length)
+    limits = _packed_limits(problem, length)
     scaled = "scale" in inspect.signature(varlen_attn).parameters
     options: dict[str, Any] = {"scale": 1.0} if scaled else {}
 
@@ -78,7 +78,7 @@ def varlen(problem: Problem) -> Prepared:
         q, k, v = (_packed(x, p) for x in (p.query, p.key, p.value))
         if not scaled:
             q = q * q.shape[-1] ** 0.5
-        out = varlen_attn(q, k, v, limits, limits, lengths, lengths, **options)
+        out = varlen_attn(q, k, v, limits, limits, length, length, **options)
         return _unpacked(out, p)
 
     return run
@@ -88,7 +88,7 @@ def nested(problem: Problem) -> Prepared:
     """Nested (jagged) tensors, one sequence a group and token. No key mask."""
     _need_all_alive(problem)
     length = _length(problem)
-    _, limits = _packed_limits(problem, length)
+    limits = _packed_limits(problem, length)
 
     def run(p: Problem) -> Tensor:
         q, k, v = (
@@ -193,7 +193,7 @@ def _unpacked(x: Tensor, p: Problem) -> Tensor:
     return x.reshape(tokens, rows, -1).transpose(0, 1).contiguous()
 
 
-def _packed_limits(problem: Problem, length: int) -> tuple[int, Tensor]:
+def _packed_limits(problem: Problem, length: int) -> Tensor:
+    """int32 [sequences + 1], where each sequence begins and the last one ends."""
     rows, tokens, _ = problem.query.shape
-    limits = torch.arange(0, rows * tokens + 1, length, dtype=torch.int32, device=problem.query.device)
-    return length, limits
+    return torch.arange(0, rows * tokens + 1, length, dtype=torch.int32, device=problem.query.device)

@@ -139,8 +139,8 @@ class Tasks(Sequence[PreparedInput]):
         pool: What the curves are cut from.
         seed: Another seed gives other tasks.
         count: How many there are.
-        longest: Steps of the longest task; lengths are log-uniform.
-        shortest: Steps of the shortest.
+        shortest: Steps of the shortest task; lengths are log-uniform.
+        longest: Steps of the longest.
         horizon: Steps to forecast.
     """
 
