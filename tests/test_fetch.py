@@ -12,7 +12,7 @@ from chronos_export.fetch import Fetch
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits
 from chronos_export.rewrite import rewrite, univariate
-from chronos_export.session import TorchSession
+from chronos_export.torch_session import TorchSession
 
 
 def test_a_forecast_is_fetched_when_the_next_call_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:

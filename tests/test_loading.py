@@ -25,8 +25,8 @@ from chronos_export.compiled import PLUGIN_NAME
 from chronos_export.errors import AccuracyError, IntegrityError, MachineError, UsageError
 from chronos_export.exporting import validate_artifact
 from chronos_export.manifest import Manifest
+from chronos_export.ort_session import OrtSession
 from chronos_export.rebuild import rebuild_command
-from chronos_export.session import OrtSession
 from chronos_export.targets import EngineOptions
 from chronos_export.trt_libraries import device_capability
 

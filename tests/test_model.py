@@ -18,7 +18,7 @@ from chronos_export.model import arcsinh, sinh
 from chronos_export.proof import cases_of
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.segments import sort_rows
-from chronos_export.session import TorchSession
+from chronos_export.torch_session import TorchSession
 from chronos_export.validate import validate
 
 SIZES = ("toy", "small", "quantiles13")

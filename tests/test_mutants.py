@@ -15,8 +15,8 @@ from chronos_export import validate as validation
 from chronos_export.cases import Case
 from chronos_export.checkpoint import Checkpoint, load_checkpoint, load_reference
 from chronos_export.errors import AccuracyError
+from chronos_export.ort_session import OrtSession
 from chronos_export.precision import precision_of
-from chronos_export.session import OrtSession
 from wrong_exports import MUTANTS, Mutant
 
 NAMES = [mutant.name for mutant in MUTANTS]

@@ -26,10 +26,11 @@ from chronos_export.exporting import export
 from chronos_export.int8 import quantized_product
 from chronos_export.onnx_builder import GraphBuilder
 from chronos_export.openvino_session import OpenVinoSession
+from chronos_export.ort_session import OrtSession
 from chronos_export.pipeline import SessionModel
 from chronos_export.precision import precision_of
 from chronos_export.quantile_loss import LossChange, require_small, weighted_quantile_loss
-from chronos_export.session import OrtSession, Session
+from chronos_export.session import Session
 from chronos_export.targets import EngineOptions
 from chronos_export.validate import validate
 

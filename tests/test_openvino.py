@@ -16,8 +16,8 @@ from chronos_export.artifact import open_artifact
 from chronos_export.checkpoint import load_checkpoint
 from chronos_export.exporting import export, write_graphs
 from chronos_export.openvino_session import OpenVinoSession
+from chronos_export.ort_session import OrtSession
 from chronos_export.precision import precision_of
-from chronos_export.session import OrtSession
 
 
 @pytest.fixture(scope="module")

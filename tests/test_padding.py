@@ -16,11 +16,11 @@ from chronos_export import padding
 from chronos_export.checkpoint import Checkpoint, load_checkpoint, load_reference
 from chronos_export.errors import UsageError
 from chronos_export.exporting import write_graphs
+from chronos_export.ort_session import OrtSession
 from chronos_export.padding import pad_rows, smallest_profile, unused_ids
 from chronos_export.plan import Limits, plan
 from chronos_export.precision import precision_of
 from chronos_export.proof import cases_of
-from chronos_export.session import OrtSession
 from chronos_export.validate import Verdict, validate
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1

@@ -15,7 +15,7 @@ from chronos_export.exact import in_float64
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Call, Limits, observed_length, plan
 from chronos_export.rewrite import rewrite, univariate
-from chronos_export.session import TorchSession
+from chronos_export.torch_session import TorchSession
 from exact import assert_as_upstream
 
 PATCH = 16

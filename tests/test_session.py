@@ -10,7 +10,7 @@ import torch
 
 from chronos_export.artifact import Artifact
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.session import OrtSession
+from chronos_export.ort_session import OrtSession
 
 Artifacts = Callable[[str], Artifact]
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from chronos_export.artifact import UNIVARIATE, Artifact
 from chronos_export.errors import IntegrityError
 from chronos_export.openvino_session import OpenVinoSession
+from chronos_export.ort_session import OrtSession
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits
-from chronos_export.session import OrtSession, Session, SideBySide, SingleThreaded
+from chronos_export.session import Session, SideBySide, SingleThreaded
 
 ROWS = 40
 SIZES = [1] * 20 + [3] * 5 + [5]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chronos_export import tuning
 from chronos_export.artifact import Artifact
-from chronos_export.session import OrtSession
+from chronos_export.ort_session import OrtSession
 from chronos_export.tuning import STEPS, TOKENS, tune
 
 PATCH = 16

@@ -29,7 +29,7 @@ from chronos_export.exporting import POLYGRAPHY
 from chronos_export.progress import Event
 from chronos_export.proof import refuse_failures
 from chronos_export.rewrite import rewrite, univariate
-from chronos_export.session import TorchSession
+from chronos_export.torch_session import TorchSession
 from chronos_export.validate import NOISE_FACTOR, Truth, Verdict, _judge, validate
 
 CASES = [

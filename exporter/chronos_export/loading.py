@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-from chronos import Chronos2Pipeline
+from typing import TYPE_CHECKING, Any
 
 from chronos_export.artifact import Artifact, open_artifact
 from chronos_export.compiled import plugin_library
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
 from chronos_export.openvino_session import OpenVinoSession
-from chronos_export.pipeline import as_pipeline
+from chronos_export.ort_session import PROVIDERS, OrtSession
 from chronos_export.plan import Limits
 from chronos_export.rebuild import rebuild_command
 from chronos_export.runtimes import OPENVINO, default_provider
-from chronos_export.session import PROVIDERS, OrtSession, Session
+from chronos_export.session import Session
 from chronos_export.trt_libraries import MODULES
+
+if TYPE_CHECKING:
+    from chronos import Chronos2Pipeline
 
 AUTO = "auto"
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
@@ -41,8 +44,13 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
         IntegrityError: The artifact is damaged.
         MachineError: The provider cannot be had here, or the engine was built for another machine.
     """
-    artifact = open_artifact(path)
-    session, limits = open_session(artifact, provider, threads)
+    with ThreadPoolExecutor(1) as aside:  # importing upstream keeps a core busy for seconds, as opening does
+        upstream = aside.submit(import_module, "chronos")
+        artifact = open_artifact(path)
+        session, limits = open_session(artifact, provider, threads)
+        upstream.result()
+    from chronos_export.pipeline import as_pipeline
+
     return as_pipeline(session, artifact.manifest.config["chronos_config"], limits)
 
 

@@ -17,6 +17,7 @@ from chronos_export.errors import IntegrityError
 
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
+BLOCK = 2**22  # bytes: after every block, a thread that hashes waits for those that import
 MAKERS = ("chronos-export", "chronos-forecasting", "torch", "onnx", "onnxruntime", "polygraphy", "numpy")
 
 
@@ -106,8 +107,12 @@ def versions() -> dict[str, str]:
 
 def hash_file(file: Path) -> FileRecord:
     """Read a file and say what it is."""
-    with file.open("rb") as stream:
-        return FileRecord(hashlib.file_digest(stream, "sha256").hexdigest(), file.stat().st_size)
+    digest, size, block = hashlib.sha256(), 0, memoryview(bytearray(BLOCK))
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(block):
+            digest.update(block[:count])
+            size += count
+    return FileRecord(digest.hexdigest(), size)
 
 
 def _own_hash(content: dict[str, Any]) -> str:

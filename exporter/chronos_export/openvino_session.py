@@ -1,4 +1,7 @@
-"""The ONNX graphs on OpenVINO: another CPU runtime of the same files."""
+"""The ONNX graphs on OpenVINO: another CPU runtime of the same files.
+
+PyTorch is imported by what is called, not by what is opened, as in `ort_session.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import importlib.util
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from chronos_export.artifact import GENERAL, UNIVARIATE
 from chronos_export.errors import MachineError
 from chronos_export.session import SingleThreaded
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class OpenVinoSession:
@@ -32,15 +36,20 @@ class OpenVinoSession:
                 "the provider openvino needs a package of that name, which is not installed",
                 fix="pip install 'chronos-export[openvino]'",
             )
-        self.device = torch.device("cpu")
-        self.workers = threads or torch.get_num_threads()
-        streams = {"NUM_STREAMS": self.workers, "INFERENCE_NUM_THREADS": self.workers}
-        self.single_threaded = SingleThreaded(folder, lambda path: _Graph(path, streams))
+        self._threads = threads
+        self.single_threaded = SingleThreaded(folder, self._open_for_workers)
         shared = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         self._general, self._univariate = (
             _Graph(folder / GENERAL, shared),
             _Graph(folder / UNIVARIATE, shared),
         )
+
+    @property
+    def workers(self) -> int:
+        """See `session.SideBySide`."""
+        import torch
+
+        return self._threads or torch.get_num_threads()
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `session.Session.run`."""
@@ -49,6 +58,9 @@ class OpenVinoSession:
     def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
         """See `session.Session.run_univariate`."""
         return self._univariate(context=context, future_covariates=future_covariates)
+
+    def _open_for_workers(self, path: Path) -> _Graph:
+        return _Graph(path, {"NUM_STREAMS": self.workers, "INFERENCE_NUM_THREADS": self.workers})
 
 
 def has_openvino() -> bool:
@@ -73,6 +85,8 @@ class _Graph:
         self._local = threading.local()
 
     def __call__(self, **feed: Tensor) -> Tensor:
+        import torch
+
         if "group_ids" in feed:
             # OpenVINO computes int64 in 32 bits: only small ids are safe, and only equality matters.
             _, feed["group_ids"] = feed["group_ids"].unique(return_inverse=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from chronos_export.errors import MachineError
 from chronos_export.openvino_session import OpenVinoSession, has_openvino
-from chronos_export.session import OrtSession, Session
+from chronos_export.ort_session import OrtSession
+from chronos_export.session import Session
 
 if TYPE_CHECKING:
     from chronos_export.precision import Precision

@@ -27,7 +27,7 @@ def check_accelerated(setting: Setting) -> Iterator[Record]:
     from chronos_export.precision import precision_of
     from chronos_export.proof import cases_of
     from chronos_export.rewrite import rewrite, univariate
-    from chronos_export.session import TorchSession
+    from chronos_export.torch_session import TorchSession
     from chronos_export.validate import validate
 
     if setting.device == "cuda":

@@ -26,20 +26,10 @@ def main(side: str, folder: str, started: str) -> None:
 
     pipeline: Any
     if side == "ours":
-        from chronos_export import loading
+        from chronos_export import load
 
-        step("import")
-        ours: Any = loading
-        verify = ours.open_artifact
-
-        def timed(path: Any) -> Any:
-            artifact = verify(path)
-            step("verify")
-            return artifact
-
-        ours.open_artifact = timed
-        pipeline = ours.load(folder)
-        step("open")
+        pipeline = load(folder)
+        step("import, verify and open")
     else:
         from chronos import Chronos2Pipeline
 

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from chronos_export.bench.peers import Peer
@@ -48,7 +47,6 @@ class TimedSession:
 
     def __init__(self, session: Session) -> None:
         self._session, self.seconds = session, 0.0
-        self.device: torch.device = session.device
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `Session.run`."""

@@ -27,9 +27,10 @@ from chronos_export.bench.workloads import Workload
 from chronos_export.dense_attention import dense_body
 from chronos_export.errors import MachineError
 from chronos_export.openvino_session import OpenVinoSession
+from chronos_export.ort_session import OrtSession
 from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits
-from chronos_export.session import OrtSession, Session, SideBySide
+from chronos_export.session import Session, SideBySide
 from chronos_export.tuning import tune
 
 UPSTREAM = "upstream, batch in one call"

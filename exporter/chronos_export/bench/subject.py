@@ -13,11 +13,11 @@ from chronos.chronos2.config import Chronos2CoreConfig
 from chronos_export.artifact import Artifact, open_artifact
 from chronos_export.checkpoint import load_checkpoint
 from chronos_export.onnx_export import export_onnx
+from chronos_export.ort_session import OrtSession
 from chronos_export.plan import Limits
 from chronos_export.precision import PRECISIONS
 from chronos_export.quiet import quiet
 from chronos_export.rewrite import rewrite, univariate
-from chronos_export.session import OrtSession
 from chronos_export.tuning import tune
 
 FULL = {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
