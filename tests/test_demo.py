@@ -15,13 +15,11 @@ from chronos.chronos2 import Chronos2Model
 
 from chronos_export import demo_data
 from chronos_export.errors import MachineError, UsageError
+from scripts.train_demo import score, synthetic
+from scripts.train_demo.card import ratio
+from scripts.train_demo.train import Recipe, Stage, train
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # for scripts/, which is no package of ours
-
-from scripts.train_demo import score, synthetic  # noqa: E402
-from scripts.train_demo.card import ratio  # noqa: E402
-from scripts.train_demo.train import Recipe, Stage, train  # noqa: E402
 
 DEMO = ROOT / "exporter" / "chronos_export" / "demo"
 CARD = (DEMO / "README.md").read_text()

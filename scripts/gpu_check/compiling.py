@@ -12,7 +12,6 @@ EMULATED = "libchronos_group_attention_emulated.so"
 def build_kernel(setting: Setting) -> Iterator[Record]:
     """One record a kernel: whether it keeps to its budget of registers."""
     import build
-
     from chronos_export.compiled import KERNEL_NAME
 
     for r in build.build_library(setting.folder / KERNEL_NAME, (setting.architecture,)):

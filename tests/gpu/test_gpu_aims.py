@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from scripts.gpu_check.aims import Aim, aims  # noqa: E402
+from scripts.gpu_check.aims import Aim, aims
 
 Records = list[dict[str, Any]]
 

@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from scripts.gpu_check.apart import OUT_OF_TIME, run_apart, write_records  # noqa: E402
+from scripts.gpu_check.apart import OUT_OF_TIME, run_apart, write_records
 
 FIRST_TWO = """
 import os, subprocess, sys, time

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from scripts.gpu_check import peers, report
+from scripts.gpu_check.correctness import attempt
+from scripts.gpu_check.layer import TABLE
+from scripts.gpu_check.problem import answer, make_problem
+from scripts.gpu_check.sections import SECTIONS
+from scripts.gpu_check.setting import OURS, Record
 
-from scripts.gpu_check import peers, report  # noqa: E402
-from scripts.gpu_check.correctness import attempt  # noqa: E402
-from scripts.gpu_check.layer import TABLE  # noqa: E402
-from scripts.gpu_check.problem import answer, make_problem  # noqa: E402
-from scripts.gpu_check.sections import SECTIONS  # noqa: E402
-from scripts.gpu_check.setting import OURS, Record  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 COMMAND = [sys.executable, "-m", "scripts.gpu_check"]
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chronos_export.errors import BuildError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from scripts.gpu_check import engines
 from scripts.gpu_check.setting import dry
 

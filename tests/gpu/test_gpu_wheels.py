@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from scripts.gpu_check.wheels import needs_of, pack  # noqa: E402
+from scripts.gpu_check.wheels import needs_of, pack
 
 
 def test_everything_that_is_needed_but_what_is_there() -> None:

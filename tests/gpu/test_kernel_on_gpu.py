@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "group_attention")]
-
-import build  # noqa: E402
-from scripts.gpu_check import correctness  # noqa: E402
-from scripts.gpu_check.problem import Problem  # noqa: E402
+import build
+from scripts.gpu_check import correctness
+from scripts.gpu_check.problem import Problem
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 

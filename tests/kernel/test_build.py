@@ -7,7 +7,6 @@ import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -15,10 +14,9 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "plugins" / "group_attention"))
+import build
 
-import build  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 SAID = """
 ptxas info    : Compiling entry function '_ZN7chronos10mma_kernelINS_8BFloat16EEEvNS_1P' for 'sm_90'

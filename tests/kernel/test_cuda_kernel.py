@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "group_attention")]
-
-import build  # noqa: E402
-from scripts.gpu_check.problem import (  # noqa: E402
+import build
+from chronos_export.cuda_kernel import Kernel
+from chronos_export.errors import MachineError, UsageError
+from chronos_export.group_attention import Arguments, group_attention_reference
+from scripts.gpu_check.problem import (
     LAYOUTS,
     MODES,
     Problem,
@@ -22,11 +21,7 @@ from scripts.gpu_check.problem import (  # noqa: E402
     make_problem,
     share_of_bound,
 )
-from scripts.gpu_check.timing import tf32  # noqa: E402
-
-from chronos_export.cuda_kernel import Kernel  # noqa: E402
-from chronos_export.errors import MachineError, UsageError  # noqa: E402
-from chronos_export.group_attention import Arguments, group_attention_reference  # noqa: E402
+from scripts.gpu_check.timing import tf32
 
 
 @pytest.fixture(scope="module")

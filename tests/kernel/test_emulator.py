@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "plugins" / "group_attention"), str(Path(__file__).parent)]
-
-import build  # noqa: E402
-import mutants  # noqa: E402
+import build
+import mutants
 
 QUICK = (
     "arguments",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,18 +14,14 @@ from chronos import Chronos2Pipeline
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "group_attention")]
-
-import build  # noqa: E402
-from scripts.gpu_check.problem import answer, make_problem, share_of_bound  # noqa: E402
-
-from checkpoints import make_model  # noqa: E402
-from chronos_export import accelerate, accelerating, cuda_kernel  # noqa: E402
-from chronos_export.compiled import KERNEL_NAME  # noqa: E402
-from chronos_export.cuda_kernel import register, register_built  # noqa: E402
-from chronos_export.errors import MachineError  # noqa: E402
-from chronos_export.group_attention import Arguments, group_attention_reference  # noqa: E402
+import build
+from checkpoints import make_model
+from chronos_export import accelerate, accelerating, cuda_kernel
+from chronos_export.compiled import KERNEL_NAME
+from chronos_export.cuda_kernel import register, register_built
+from chronos_export.errors import MachineError
+from chronos_export.group_attention import Arguments, group_attention_reference
+from scripts.gpu_check.problem import answer, make_problem, share_of_bound
 
 Operator = Callable[..., Tensor]
 
