@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +17,19 @@ from chronos_export.artifact import Artifact
 from chronos_export.checkpoint import load_checkpoint
 from chronos_export.exporting import write_graphs
 from chronos_export.precision import precision_of
+from stand_in import StandIn
 
 torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """For tests that call `main`, which leaves its handlers behind."""
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(kind) for kind in kinds]
+    yield
+    for kind, handler in zip(kinds, handlers, strict=True):
+        signal.signal(kind, handler)
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +54,14 @@ def small_graphs(tmp_path_factory: pytest.TempPathFactory, small: Path) -> Path:
     folder = tmp_path_factory.mktemp("small_graphs")
     write_graphs(load_checkpoint(str(small)), folder, precision_of("float32"))
     return folder
+
+
+@pytest.fixture
+def engine(small_graphs: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """An engine of `small` where there is no GPU."""
+    engine = StandIn(small_graphs)
+    engine.install(monkeypatch)
+    return engine
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from chronos_export.engine_proof import prove_engine, split_cases, why_not_here
 from chronos_export.precision import precision_of
 from chronos_export.proof import cases_of
 from chronos_export.tensorrt_session import TensorRtSession
-from chronos_export.trt_libraries import device_capability
+from engines import without_gpu
 from stand_in import INFO, StandIn, needs_no_gpu
 
 pytestmark = needs_no_gpu
@@ -22,13 +22,6 @@ pytestmark = needs_no_gpu
 @pytest.fixture(scope="module")
 def checkpoint(small: Path) -> Checkpoint:
     return load_checkpoint(str(small))
-
-
-@pytest.fixture
-def engine(small_graphs: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    engine = StandIn(small_graphs)
-    engine.install(monkeypatch)
-    return engine
 
 
 @pytest.fixture
@@ -83,7 +76,7 @@ def test_an_engine_of_another_tensorrt_is_not_run(monkeypatch: pytest.MonkeyPatc
     assert "was built by tensorrt 10.16.1; installed is 11.4.0" in why
 
 
-@pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
+@without_gpu
 def test_an_engine_that_cannot_run_here_is_not_run(checkpoint: Checkpoint) -> None:
     info = replace(INFO, target="tensorrt-rtx")
     assert "not installed" in why_not_here(info) or "no GPU" in why_not_here(info)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +14,6 @@ from chronos_export.errors import BuildError
 from stand_in import INFO, StandIn, inputs, needs_no_gpu
 
 pytestmark = needs_no_gpu
-
-
-@pytest.fixture
-def engine(small_graphs: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    engine = StandIn(small_graphs)
-    engine.install(monkeypatch)
-    return engine
 
 
 def test_replayed_shapes_take_turns_and_answer_as_without_graphs(engine: StandIn) -> None:

@@ -15,6 +15,7 @@ from chronos_export.padding import pad_rows
 from chronos_export.pipeline import as_pipeline
 from chronos_export.plan import Limits
 from chronos_export.tensorrt_session import TensorRtSession
+from exact import assert_as_upstream, exact_pipeline
 from stand_in import INFO, StandIn, StandInContext, inputs, needs_no_gpu
 
 pytestmark = needs_no_gpu
@@ -23,13 +24,6 @@ pytestmark = needs_no_gpu
 @pytest.fixture(scope="module")
 def checkpoint(small: Path) -> Checkpoint:
     return load_checkpoint(str(small))
-
-
-@pytest.fixture
-def engine(small_graphs: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    engine = StandIn(small_graphs)
-    engine.install(monkeypatch)
-    return engine
 
 
 @pytest.fixture
@@ -112,15 +106,15 @@ def test_an_engine_that_fails(session: TensorRtSession, engine: StandIn) -> None
 
 def test_a_pipeline_over_profiles(session: TensorRtSession, engine: StandIn, checkpoint: Checkpoint) -> None:
     """43 rows in groups of 20, 20 and 3: one call of 40 and one of 8, and upstream's forecasts."""
+    upstream = checkpoint.pipeline
     limits = Limits(tokens=2**31, padding=1.0, profiles=INFO.profiles)
     pipeline = as_pipeline(session, checkpoint.config["chronos_config"], limits)
-    series = [torch.randn(size, 48).cumsum(1) for size in (20, 20, 3)]
-    found = pipeline.predict(series, prediction_length=20)
-    wanted = checkpoint.pipeline.predict(series, prediction_length=20)
+    series = [inputs(size)[0] for size in (20, 20, 3)]
+    answers = [
+        p.predict(series, prediction_length=20) for p in (pipeline, upstream, exact_pipeline(upstream))
+    ]
     assert sorted(engine.calls) == [8, 40]
-    for mine, theirs in zip(found, wanted, strict=True):
-        assert mine.shape == theirs.shape
-        assert float((mine - theirs).abs().max() / theirs.abs().max()) < 1e-3
+    assert_as_upstream(*answers)
 
 
 def test_what_is_on_the_cpu_is_staged_in_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
