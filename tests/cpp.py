@@ -6,7 +6,6 @@ TENSORRT_LEAN_PYTHONS      interpreters (separated by :) of environments with te
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -21,9 +20,6 @@ SOURCE = plugin_build.source_dir()
 HEADERS = os.environ.get("TENSORRT_INCLUDE_DIR")
 LEAN = [python for python in os.environ.get("TENSORRT_LEAN_PYTHONS", "").split(":") if python]
 
-needs_rtx = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="pip install 'chronos-export[rtx]'"
-)
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="compiles C++: install g++")
 needs_headers = pytest.mark.skipif(
     not HEADERS or not shutil.which("nvcc"),

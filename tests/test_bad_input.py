@@ -6,11 +6,10 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,10 @@ from hub import serve
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Relative paths end here; `main` leaves its handler of SIGTERM behind."""
+def in_an_empty_folder(own_signals: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths end here."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
 
 
 Refuse = Callable[..., str]

@@ -11,8 +11,8 @@ import pytest
 from chronos_export import plugin_build
 from chronos_export.engine import build_engine
 from chronos_export.errors import BuildError
-from cpp import HEADERS, HERE, LEAN, SOURCE, compile_cpp, needs_headers, needs_rtx
-from engines import make_graph
+from cpp import HEADERS, HERE, LEAN, SOURCE, compile_cpp, needs_headers
+from engines import make_graph, needs_rtx
 
 
 @pytest.fixture(scope="module")

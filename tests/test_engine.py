@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import re
-import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +24,9 @@ from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.exporting import write_graphs
 from chronos_export.precision import precision_of
 from chronos_export.progress import Event
-from chronos_export.trt_libraries import is_installed
-from engines import make_graph
+from engines import make_graph, needs_rtx, without_tensorrt
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None,
-    reason="builds engines: pip install 'chronos-export[rtx]'",
-)
+pytestmark = needs_rtx
 
 
 def build(graph: Path, folder: Path, profiles: tuple[int, ...] = (3, 5), **options: Any) -> EngineInfo:
@@ -193,7 +188,7 @@ def test_unknown_target(graph: Path, tmp_path: Path) -> None:
         build_engine(graph, [1], target="tensorflow", output=tmp_path / "a.plan")
 
 
-@pytest.mark.skipif(is_installed("tensorrt"), reason="TensorRT is installed here")
+@without_tensorrt
 def test_tensorrt_is_not_installed(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="tensorrt is not installed") as raised:
         build_engine(graph, [1], target="tensorrt", output=tmp_path / "a.plan")
@@ -288,14 +283,3 @@ def test_tensorrt_rtx_has_no_timing_cache(graph: Path, tmp_path: Path) -> None:
     build(graph, tmp_path, timing_cache=tmp_path / "timings", report=events.append)
     assert any("timing cache not used" in event.message for event in events)
     assert not (tmp_path / "timings").exists()
-
-
-def test_polygraphy_builds_the_plugin_too(graph: Path, tmp_path: Path) -> None:
-    shapes = ["context:[3,32]", "group_ids:[3]", "future_covariates:[3,16]"]
-    options = [part for bound in ("min", "opt", "max") for part in (f"--trt-{bound}-shapes", *shapes)]
-    command = [sys.executable, "-m", "chronos_export.trt_polygraphy", "convert", str(graph)]
-    command += ["--convert-to", "trt", "-o", str(tmp_path / "a.plan"), *options]
-    command += ["--compute-capabilities", "8.6"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert b"num_heads" in (tmp_path / "a.plan").read_bytes()

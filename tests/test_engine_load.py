@@ -5,7 +5,6 @@ Deserializing needs a GPU, so a stand-in for TensorRT records what it is asked t
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import replace
 from hashlib import sha256
@@ -20,8 +19,7 @@ from chronos_export.engine import build_engine
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_load import LoadedEngine, load_engine
 from chronos_export.errors import IntegrityError, MachineError
-from chronos_export.trt_libraries import device_capability
-from engines import make_graph
+from engines import make_graph, needs_rtx, without_gpu
 
 PLAN = b"vtrt" + bytes(range(256)) * 16
 DIGEST = sha256(PLAN).hexdigest()
@@ -176,10 +174,8 @@ def test_tensorrt_refuses(machine: Machine, info: EngineInfo) -> None:
         load(info)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="pip install 'chronos-export[rtx]'"
-)
-@pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
+@needs_rtx
+@without_gpu
 def test_a_real_plan_on_a_machine_without_a_gpu(tmp_path: Path) -> None:
     graph = make_graph(tmp_path / "model.onnx")
     info = build_engine(graph, [3], target="tensorrt-rtx", output=tmp_path / "a.plan")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,7 @@ from chronos_export.compiled import KERNEL_NAME, PLUGIN_NAME, kernel_library, pl
 from chronos_export.errors import BuildError, MachineError, UsageError
 from cpp import SOURCE
 
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """`main` leaves its handlers behind."""
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.getsignal(kind) for kind in kinds]
-    yield
-    for kind, handler in zip(kinds, handlers, strict=True):
-        signal.signal(kind, handler)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def test_headers_that_were_not_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from chronos_export import trt_plugin
 from chronos_export.engine import build_engine
 from chronos_export.errors import MachineError
 from chronos_export.trt_plugin import misfit
-from cpp import HERE, compile_cpp, needs_compiler, needs_rtx
-from engines import make_graph
+from cpp import HERE, compile_cpp, needs_compiler
+from engines import make_graph, needs_rtx
 
 # ---- shapes ----
 

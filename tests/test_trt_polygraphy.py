@@ -12,7 +12,7 @@ import pytest
 from chronos_export.checkpoint import load_checkpoint
 from chronos_export.exporting import POLYGRAPHY, write_graphs
 from chronos_export.precision import precision_of
-from cpp import needs_rtx
+from engines import needs_rtx
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
