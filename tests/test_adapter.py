@@ -40,15 +40,15 @@ def test_adapter_weights_are_accounted_for(tmp_path: Path, toy: Path) -> None:
     file = adapter / "adapter_model.safetensors"
     tensors = load_file(file)
     first = sorted(tensors)[0]
-    for spoiled, complaint in {
+    for how, spoiled in {
         "missing": {n: t for n, t in tensors.items() if n != first},
         "unknown": {**tensors, "base_model.model.nonsense": torch.zeros(1)},
         "not finite": {**tensors, first: torch.full_like(tensors[first], torch.nan)},
     }.items():
-        save_file(complaint, file, metadata={"format": "pt"})
+        save_file(spoiled, file, metadata={"format": "pt"})
         error = refusal(adapter)
-        assert isinstance(error, IntegrityError), spoiled
-        assert ("nonsense" if spoiled == "unknown" else first) in error.summary
+        assert isinstance(error, IntegrityError), how
+        assert ("nonsense" if how == "unknown" else first) in error.summary
 
 
 def test_an_adapter_of_another_kind_is_refused(mine: Path) -> None:

@@ -56,8 +56,8 @@ NO_HOPPER = "tensorrt-rtx does not build for compute capability 9.0"
 def test_auto_with_a_gpu(
     gpu: Any, capability: str, installed: tuple[str, ...], chosen: str | None, told: str
 ) -> None:
-    gpu(capability, *installed)
     """One line: what is built, and why each of the others is not."""
+    gpu(capability, *installed)
     assert choose(EngineOptions()) == (chosen, told)
 
 
