@@ -23,6 +23,7 @@ from chronos_export.engine_attention import check_attention, rewrite
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
+from chronos_export.graph_contract import INPUTS
 from chronos_export.group_attention_onnx import DOMAIN, NAME, nodes_of
 from chronos_export.manifest import hash_file
 from chronos_export.progress import Report, Stage, ignore, stage
@@ -30,7 +31,6 @@ from chronos_export.trt_libraries import device_capability, driver_version, requ
 
 RTX_COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 WORKER = [sys.executable, "-m", "chronos_export.engine_worker"]
-INPUTS = ("context", "group_ids", "future_covariates")
 
 
 @dataclass(frozen=True)

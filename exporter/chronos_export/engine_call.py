@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from chronos_export.errors import BuildError
+from chronos_export.graph_contract import OUTPUT
 
-OUTPUT = "quantile_preds"
 ALIGNMENT = 256  # bytes; TensorRT takes no other address, and goes on with the one it had
 _CAPTURING = threading.Lock()  # PyTorch allows one capture at a time in a process
 

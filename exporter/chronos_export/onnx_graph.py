@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from chronos_export import group_attention_onnx as body
 from chronos_export import model as m
 from chronos_export.errors import UsageError
+from chronos_export.graph_contract import OUTPUT
 from chronos_export.int8 import quantized_product
 from chronos_export.numerics import SCALE_OF_CONSTANT
 from chronos_export.onnx_builder import GraphBuilder
@@ -50,7 +51,7 @@ def write_graph(model: m.SegmentedChronos2, precision: Precision = PRECISIONS["f
     forecast = _forecast(g, model, context, future, segments)
     if segments:
         forecast = g.Gather(forecast, segments.rank, axis=0)
-    g.nodes[-1].output[0] = "quantile_preds"
+    g.nodes[-1].output[0] = OUTPUT
     return _as_model(g, model, general)
 
 
@@ -326,7 +327,7 @@ def _as_model(g: GraphBuilder, model: m.SegmentedChronos2, general: bool) -> onn
         info("group_ids", TensorProto.INT64, ["rows"]),
         info("future_covariates", TensorProto.FLOAT, ["rows", "horizon"]),
     ]
-    output = info("quantile_preds", TensorProto.FLOAT, ["rows", s.quantiles, "forecast_length"])
+    output = info(OUTPUT, TensorProto.FLOAT, ["rows", s.quantiles, "forecast_length"])
     opsets = [helper.make_opsetid("", OPSET)]
     functions = []
     if general:

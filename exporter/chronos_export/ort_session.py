@@ -14,6 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKern
 
 from chronos_export.artifact import GENERAL, UNIVARIATE
 from chronos_export.errors import MachineError, UsageError
+from chronos_export.graph_contract import OUTPUT
 from chronos_export.session import SingleThreaded
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class _OrtGraph:
         import torch
 
         arrays = {name: tensor.contiguous().numpy() for name, tensor in feed.items()}
-        (out,) = self._session.run(["quantile_preds"], arrays)
+        (out,) = self._session.run([OUTPUT], arrays)
         return torch.from_numpy(out)
 
 

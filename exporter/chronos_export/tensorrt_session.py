@@ -20,9 +20,9 @@ from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_load import LoadedEngine
 from chronos_export.errors import BuildError, UsageError
 from chronos_export.graph_cache import GraphCache
+from chronos_export.graph_contract import INPUTS
 from chronos_export.padding import pad_rows, smallest_profile
 
-INPUTS = ("context", "group_ids", "future_covariates")
 CUDA = torch.device("cuda")
 GRAPHS = 8
 STEPS = 16  # contexts are filled up to a multiple of this, so that shapes come back

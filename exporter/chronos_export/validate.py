@@ -32,6 +32,7 @@ from torch import Tensor
 
 from chronos_export.cases import Case
 from chronos_export.exact import in_float64
+from chronos_export.graph_contract import INPUTS, OUTPUT
 from chronos_export.int8 import in_int8
 from chronos_export.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
@@ -40,7 +41,6 @@ from chronos_export.tf32 import InTf32
 
 NOISE_FACTOR = 10.0  # another rounding of the same model is up to 9.7 times as far (LOG.md)
 REFERENCE = "upstream"
-INPUTS, OUTPUT = ("context", "group_ids", "future_covariates"), "quantile_preds"
 Floats = NDArray[np.floating[Any]]
 Upstream: TypeAlias = Chronos2Model | InTf32
 
