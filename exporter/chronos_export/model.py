@@ -69,13 +69,8 @@ class ResidualMLP(nn.Module):
         self, hidden: nn.Module, output: nn.Module, residual: nn.Module, act: nn.Module, dropout: float
     ):
         super().__init__()
-        self.hidden, self.output, self.residual, self.act, self.dropout = (
-            hidden,
-            output,
-            residual,
-            act,
-            dropout,
-        )
+        self.hidden, self.output, self.residual = hidden, output, residual
+        self.act, self.dropout = act, dropout
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.dropout(self.output(self.act(self.hidden(x))), self.dropout, self.training)
@@ -83,8 +78,8 @@ class ResidualMLP(nn.Module):
         return out + residual
 
 
-class TimeAttention(nn.Module):
-    """Attention along a row with rotary positions."""
+class Attention(nn.Module):
+    """What both attentions consist of."""
 
     def __init__(
         self, q: nn.Module, k: nn.Module, v: nn.Module, o: nn.Module, num_heads: int, dropout: float
@@ -92,6 +87,10 @@ class TimeAttention(nn.Module):
         super().__init__()
         self.q, self.k, self.v, self.o = q, k, v, o
         self.num_heads, self.dropout = num_heads, dropout
+
+
+class TimeAttention(Attention):
+    """Attention along a row with rotary positions."""
 
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], alive: Tensor, first: int | torch.SymInt
@@ -114,15 +113,8 @@ class TimeAttention(nn.Module):
         return split.transpose(1, 2)
 
 
-class GroupAttention(nn.Module):
+class GroupAttention(Attention):
     """Attention across the rows of a group, token by token, on sorted rows."""
-
-    def __init__(
-        self, q: nn.Module, k: nn.Module, v: nn.Module, o: nn.Module, num_heads: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.q, self.k, self.v, self.o = q, k, v, o
-        self.num_heads, self.dropout = num_heads, dropout
 
     def forward(self, x: Tensor, segments: Segments | None, alive: Tensor) -> Tensor:
         """x [R, S, D] with alive tokens (bool [R, S]) to the update of the same shape.

@@ -16,7 +16,7 @@ from torch import nn
 from chronos_export import model as m
 from chronos_export.errors import BuildError, UsageError
 
-A = TypeVar("A", m.TimeAttention, m.GroupAttention)
+A = TypeVar("A", bound=m.Attention)
 
 
 def rewrite(upstream: Chronos2Model) -> m.SegmentedChronos2:
