@@ -95,19 +95,21 @@ def test_the_builder_is_told_of_profiles_and_tf32(
         from chronos_export import engine_worker
         profiles = []
         def set_targets(trt, config, job, set_targets=engine_worker._set_targets):
+            global tensorrt
+            tensorrt = trt
             create = trt.Builder.create_optimization_profile
             keep = lambda self: profiles.append(create(self)) or profiles[-1]
             trt.Builder.create_optimization_profile = keep
             return set_targets(trt, config, job)
-        class Probe(engine_worker._Cache):
-            def __init__(self, trt, config, job, say):
-                say(warning=f"TF32 is {config.get_flag(trt.BuilderFlag.TF32)}")
-                say(warning=f"{config.num_optimization_profiles} profiles")
+        class Probe(engine_worker.TimingCache):
+            def __init__(self, config, file, target, version, warn):
+                warn(f"TF32 is {config.get_flag(tensorrt.BuilderFlag.TF32)}")
+                warn(f"{config.num_optimization_profiles} profiles")
                 for profile in profiles:
                     names = "context", "group_ids", "future_covariates"
-                    say(warning=str([[tuple(shape) for shape in profile.get_shape(name)] for name in names]))
-                super().__init__(trt, config, job, say)
-        engine_worker._Cache, engine_worker._set_targets = Probe, set_targets
+                    warn(str([[tuple(shape) for shape in profile.get_shape(name)] for name in names]))
+                super().__init__(config, file, target, version, warn)
+        engine_worker.TimingCache, engine_worker._set_targets = Probe, set_targets
         engine_worker.main()
     """
     monkeypatch.setattr(engine, "WORKER", [sys.executable, "-c", textwrap.dedent(probe)])

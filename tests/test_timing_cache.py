@@ -9,12 +9,10 @@ import textwrap
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from chronos_export import engine_worker, timing_cache
+from chronos_export import timing_cache
 
 BLOB = bytes(range(256)) + b"\n\n{}\n"
 
@@ -144,12 +142,7 @@ class Config:
 def build(path: Path, meanwhile: bytes = b"", target: str = "tensorrt") -> tuple[set[bytes], list[str]]:
     """A build that times `mine` while another saves `meanwhile`; the timings it began with, its warnings."""
     config, said = Config(), list[str]()
-
-    def say(warning: str) -> None:
-        said.append(warning)
-
-    job: Any = SimpleNamespace(target=target, timing_cache=str(path))
-    cache = engine_worker._Cache(SimpleNamespace(__version__="10.16.1"), config, job, say)
+    cache = timing_cache.TimingCache(config, str(path), target, "10.16.1", said.append)
     begun = set(config.cache.names)
     config.cache.names.add(b"mine")
     if meanwhile:

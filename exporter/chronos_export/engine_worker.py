@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from chronos_export import timing_cache, trt_plugin
+from chronos_export import trt_plugin
 from chronos_export.errors import BuildError, ChronosExportError, UsageError
+from chronos_export.timing_cache import TimingCache
 from chronos_export.trt_libraries import device_capability, import_tensorrt
 
 Say = Any
@@ -104,7 +105,8 @@ def build(job: Job, say: Say) -> dict[str, Any]:
             profile.set_shape(name, least, typical, most)
         config.add_optimization_profile(profile)
     config.progress_monitor = _monitor(trt, say)
-    cache = _Cache(trt, config, job, say)
+    version = str(trt.__version__)
+    cache = TimingCache(config, job.timing_cache, job.target, version, lambda text: say(warning=text))
     plan = builder.build_serialized_network(network, config)
     if problems := trt_plugin.problems_of(plugin):
         raise BuildError("; ".join(problems))
@@ -114,7 +116,7 @@ def build(job: Job, say: Say) -> dict[str, Any]:
         file.write(memoryview(plan))
     cache.save()
     return {
-        "tensorrt_version": str(trt.__version__),
+        "tensorrt_version": version,
         "compute_capabilities": capabilities,
         "plugin_layers": plugin_layers,
         "peak_rss_bytes": peak_rss_bytes(),
@@ -166,44 +168,6 @@ def _set_targets(trt: Any, config: Any, job: Job) -> list[str]:
 def _dotted(name: str) -> str:
     """SM120 -> 12.0"""
     return re.sub(r"^SM(\d+)(\d)$", r"\1.\2", name)
-
-
-class _Cache:
-    """Timings carried from build to build. TensorRT-RTX measures nothing when it builds, so has none."""
-
-    def __init__(self, trt: Any, config: Any, job: Job, say: Say) -> None:
-        self._config, self._say = config, say
-        self._target, self._version = job.target, str(trt.__version__)
-        self._path = Path(job.timing_cache) if job.timing_cache and job.target == "tensorrt" else None
-        if job.timing_cache and not self._path:
-            say(warning=f"timing cache not used: {job.target} measures nothing when it builds")
-        if self._path:
-            blob, problem = self._read(self._path)
-            if not config.set_timing_cache(config.create_timing_cache(blob), ignore_mismatch=False):
-                problem = f"timing cache {self._path} ignored: made for another GPU"
-                config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-            if problem:
-                say(warning=problem)
-
-    def _read(self, path: Path) -> tuple[bytes, str]:
-        try:
-            with timing_cache.locked(path):
-                return timing_cache.read(path, self._target, self._version)
-        except OSError as error:
-            return b"", f"timing cache {path} ignored: {error.strerror}"
-
-    def save(self) -> None:
-        """Add what was measured to what others have saved meanwhile. The plan does not depend on it."""
-        if not self._path:
-            return
-        cache = self._config.get_timing_cache()
-        try:
-            with timing_cache.locked(self._path):
-                blob, _ = timing_cache.read(self._path, self._target, self._version)
-                cache.combine(self._config.create_timing_cache(blob), ignore_mismatch=False)
-                timing_cache.write(self._path, self._target, self._version, bytes(cache.serialize()))
-        except OSError as error:
-            self._say(warning=f"timing cache {self._path} not written: {error.strerror}")
 
 
 def _logger(trt: Any) -> Any:

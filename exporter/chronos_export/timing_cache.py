@@ -1,4 +1,4 @@
-r"""TensorRT's timing cache on disk: locked, written whole, and never trusted blindly.
+r"""TensorRT's timing cache: what a build reads and adds. On disk locked, written whole, never just trusted.
 
 chronos-export timing cache 1\n
 {"target": ..., "version": ..., "sha256": ...}\n
@@ -10,12 +10,61 @@ from __future__ import annotations
 import fcntl
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 _MAGIC = b"chronos-export timing cache 1"
+
+
+class TimingCache:
+    """Timings carried from build to build. TensorRT-RTX measures nothing when it builds, so has none.
+
+    Args:
+        config: The IBuilderConfig that is given what is on disk.
+        file: Where it is, or None.
+        target: "tensorrt" or "tensorrt-rtx".
+        version: Of TensorRT.
+        warn: Told why a cache is not used or not written; no build ends for that.
+    """
+
+    def __init__(
+        self, config: Any, file: str | None, target: str, version: str, warn: Callable[[str], None]
+    ) -> None:
+        self._config, self._warn = config, warn
+        self._target, self._version = target, version
+        self._path = Path(file) if file and target == "tensorrt" else None
+        if file and not self._path:
+            warn(f"timing cache not used: {target} measures nothing when it builds")
+        if self._path:
+            blob, problem = self._read(self._path)
+            if not config.set_timing_cache(config.create_timing_cache(blob), ignore_mismatch=False):
+                problem = f"timing cache {self._path} ignored: made for another GPU"
+                config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+            if problem:
+                warn(problem)
+
+    def _read(self, path: Path) -> tuple[bytes, str]:
+        try:
+            with locked(path):
+                return read(path, self._target, self._version)
+        except OSError as error:
+            return b"", f"timing cache {path} ignored: {error.strerror}"
+
+    def save(self) -> None:
+        """Add what was measured to what others have saved meanwhile. The plan does not depend on it."""
+        if not self._path:
+            return
+        cache = self._config.get_timing_cache()
+        try:
+            with locked(self._path):
+                blob, _ = read(self._path, self._target, self._version)
+                cache.combine(self._config.create_timing_cache(blob), ignore_mismatch=False)
+                write(self._path, self._target, self._version, bytes(cache.serialize()))
+        except OSError as error:
+            self._warn(f"timing cache {self._path} not written: {error.strerror}")
 
 
 @contextmanager
