@@ -14,7 +14,7 @@ import pytest
 from chronos_export import dense_attention, engine, packed_attention
 from chronos_export.checkpoint import load_checkpoint
 from chronos_export.engine import build_engine
-from chronos_export.engine_attention import check_attention, rewrite
+from chronos_export.engine_attention import check_attention, graph_with
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.exporting import write_graphs
@@ -111,7 +111,7 @@ def test_another_attention_than_the_one_asked_for(
 ) -> None:
     """The bug planted: a graph rewritten wrongly."""
     graph = make_graph(tmp_path / "model.onnx")
-    monkeypatch.setattr(engine, "rewrite", lambda _, path, folder, tf32: rewrite(given, path, folder))
+    monkeypatch.setattr(engine, "graph_with", lambda _, path, folder, tf32: graph_with(given, path, folder))
     with pytest.raises(BuildError, match=r"TensorRT made \d \w+ layers, not \d") as raised:
         build(graph, tmp_path, attention=asked)
     assert f"for --attention {asked}" in raised.value.allowed
@@ -129,7 +129,7 @@ def build(graph: Path, folder: Path, **options: Any) -> EngineInfo:
 
 
 def test_the_dense_body_forecasts_as_upstream(small: Path, small_graphs: Path, tmp_path: Path) -> None:
-    copy = rewrite("body", small_graphs / "model.onnx", tmp_path)
+    copy = graph_with("body", small_graphs / "model.onnx", tmp_path)
     model = onnx.load(copy, load_external_data=False)
     assert not any(a.name.startswith("plugin_") for node in model.graph.node for a in node.attribute)
     assert "NonZero" not in {node.op_type for function in model.functions for node in function.node}
@@ -142,7 +142,7 @@ def test_a_dense_body_without_its_mask_is_seen(
     masked = "Where (seen, zero_float, lowest)"
     unmasked = dense_attention._BODY.replace(masked, masked.replace("lowest", "zero_float"))
     monkeypatch.setattr(dense_attention, "_BODY", unmasked)
-    copy = rewrite("body", small_graphs / "model.onnx", tmp_path)
+    copy = graph_with("body", small_graphs / "model.onnx", tmp_path)
     with pytest.raises(AssertionError, match="times what is allowed"):
         assert_graph_as_upstream(copy, small)
 

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from attention import Problem, dense, make_problem
 from chronos_export import packed_attention
-from chronos_export.engine_attention import rewrite
+from chronos_export.engine_attention import graph_with
 from chronos_export.group_attention_onnx import nodes_of
 from exact import assert_graph_as_upstream
 
@@ -213,7 +213,7 @@ def test_planted_bugs_are_seen(bug: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_whole_model_forecasts_as_upstream(small: Path, small_graphs: Path, tmp_path: Path) -> None:
-    copy = rewrite("native", small_graphs / "model.onnx", tmp_path)
+    copy = graph_with("native", small_graphs / "model.onnx", tmp_path)
     model = onnx.load(copy, load_external_data=False)
     calls = Counter(node.op_type for node in model.graph.node if node.domain == "chronos")
     blocks = len(nodes_of(onnx.load(small_graphs / "model.onnx", load_external_data=False)))

@@ -19,7 +19,7 @@ from typing import IO, Any
 import onnx
 
 from chronos_export import errors
-from chronos_export.engine_attention import check_attention, rewrite
+from chronos_export.engine_attention import check_attention, graph_with
 from chronos_export.engine_info import EngineInfo
 from chronos_export.engine_worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
@@ -94,7 +94,7 @@ def build_engine(
     ):
         (links := Path(work, "libraries")).mkdir()
         job = Job(
-            onnx=str(rewrite(attention, onnx_path, Path(work), tf32=tf32).absolute()),
+            onnx=str(graph_with(attention, onnx_path, Path(work), tf32=tf32).absolute()),
             plan=str(Path(work, "plan")),
             links=str(links),
             target=target,

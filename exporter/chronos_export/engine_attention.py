@@ -54,13 +54,13 @@ def _lack_of_packed_attention(target: str) -> str:
     return f"packed attention needs TensorRT {'.'.join(map(str, FIRST_PACKED))}; installed is {version}"
 
 
-def rewrite(attention: str, path: Path, folder: Path, *, tf32: bool = False) -> Path:
-    """The graph that TensorRT parses: a copy, but for "plugin" without tf32, which is the graph itself.
+def graph_with(attention: str, path: Path, folder: Path, *, tf32: bool = False) -> Path:
+    """The graph with group attention as TensorRT shall parse it; for "plugin" without tf32 it is as it was.
 
     Args:
         attention: One of `ATTENTIONS`.
         path: `model.onnx`, its weights beside it.
-        folder: Where a copy goes; it refers to the same weights.
+        folder: Where any other goes; it refers to the same weights.
         tf32: Whether float32 products may use tf32. TensorRT does not tell its plugins, so their nodes do.
 
     Returns:

@@ -42,7 +42,7 @@ QUANTIZED_OPERATORS = frozenset(("MatMulInteger", "QuantizeLinear"))  # no GPU c
 
 def export_onnx(
     segmented: SegmentedChronos2,
-    lone: UnivariateChronos2,
+    univariate: UnivariateChronos2,
     folder: Path,
     metadata: Mapping[str, Any],
     precision: Precision,
@@ -51,7 +51,7 @@ def export_onnx(
 
     Args:
         segmented: The rewritten model, in eval mode.
-        lone: The same model for rows that are groups of their own.
+        univariate: The same model for rows that are groups of their own.
         folder: An existing, empty folder.
         metadata: What the graphs shall say about their origin; values are stored as JSON.
         precision: What the products are computed in.
@@ -60,7 +60,7 @@ def export_onnx(
         BuildError: If a graph holds an operator that some runtime lacks, or the wrong number of
             GroupAttention nodes.
     """
-    graphs = {GENERAL: write_graph(segmented, precision), UNIVARIATE: write_graph(lone, precision)}
+    graphs = {GENERAL: write_graph(segmented, precision), UNIVARIATE: write_graph(univariate, precision)}
     expected = {GENERAL: len(segmented.encoder.blocks), UNIVARIATE: 0}
     with (folder / WEIGHTS).open("wb") as file:
         store = _WeightStore(file)

@@ -89,15 +89,15 @@ def univariate(segmented: m.SegmentedChronos2) -> m.UnivariateChronos2:
     Returns:
         A module whose forward takes no group ids.
     """
-    blocks = [_lone_block(block) for block in segmented.encoder.blocks]
+    blocks = [_univariate_block(block) for block in segmented.encoder.blocks]
     encoder = m.Encoder(blocks, segmented.encoder.final_norm, segmented.sizes, segmented.encoder.dropout)
-    lone_model = m.UnivariateChronos2(
+    model = m.UnivariateChronos2(
         segmented.embedding, segmented.reg_token, encoder, segmented.head, segmented.sizes
     )
-    return lone_model.train(segmented.training)
+    return model.train(segmented.training)
 
 
-def _lone_block(block: Any) -> m.Block:
+def _univariate_block(block: Any) -> m.Block:
     group = m.SingleRow(_product(block.group.o, block.group.v))
     return m.Block(
         block.time_norm, block.time, block.group_norm, group, block.forward_norm, block.feed_forward
