@@ -64,19 +64,27 @@ def assert_as_upstream(found: list[Any], upstream: list[Any], exact: list[Any]) 
     return worst
 
 
+def assert_forecast_as_upstream(
+    found: Tensor, upstream: Chronos2Model, context: Tensor, group_ids: Tensor
+) -> None:
+    """Each row of a forecast without covariates, [rows, quantiles, steps], as `assert_as_upstream`."""
+    call = {"group_ids": group_ids, "num_output_patches": found.shape[2] // 16}
+    with torch.no_grad():
+        near = upstream(context=context, **call).quantile_preds
+        true = in_float64(upstream)(context=context.double(), **call).quantile_preds
+    assert_as_upstream(list(found), list(near), list(true))
+
+
 def assert_graph_as_upstream(graph: Path, checkpoint: Path) -> None:
     """Rows of groups of four, two and one, some of them with gaps, on onnxruntime."""
     weights = graph.with_name("weights.bin")
     if weights.is_symlink():  # onnxruntime follows no link
         shutil.copy(weights.resolve(), weights.with_name("copy"))
         weights.with_name("copy").replace(weights)
-    upstream = load_checkpoint(str(checkpoint)).pipeline.model
     context = torch.randn(7, 40, generator=torch.Generator().manual_seed(0))
     context[2, :30] = torch.nan
     ids, future = torch.tensor([4, 4, -1, 4, 9, -1, 4]), torch.full((7, 16), torch.nan)
     feed = {"context": context.numpy(), "group_ids": ids.numpy(), "future_covariates": future.numpy()}
     (found,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, feed)
-    with torch.no_grad():
-        near = upstream(context=context, group_ids=ids).quantile_preds
-        true = in_float64(upstream)(context=context.double(), group_ids=ids).quantile_preds
-    assert_as_upstream(list(found), list(near), list(true))
+    upstream = load_checkpoint(str(checkpoint)).pipeline.model
+    assert_forecast_as_upstream(torch.from_numpy(found), upstream, context, ids)

@@ -13,6 +13,7 @@ from chronos_export.pipeline import SessionModel
 from chronos_export.plan import Limits
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.torch_session import TorchSession
+from exact import assert_forecast_as_upstream
 
 
 def test_a_forecast_is_fetched_when_the_next_call_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,9 +34,8 @@ def test_a_forecast_is_fetched_when_the_next_call_has_begun(monkeypatch: pytest.
     session = TorchSession(segmented, univariate(segmented))
     model = SessionModel(session, upstream.config.chronos_config, Limits(tokens=1))
     context = torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
-    whole = SessionModel(session, upstream.config.chronos_config, Limits())(context).quantile_preds
     monkeypatch.setattr(pipeline, "Fetch", Watched)
-    torch.testing.assert_close(model(context).quantile_preds, whole, rtol=1e-4, atol=1e-4)
+    assert_forecast_as_upstream(model(context).quantile_preds, upstream, context, torch.arange(3))
     assert events == ["begun 0", "begun 1", "fetched 0", "begun 2", "fetched 1", "fetched 2"]
 
 

@@ -5,32 +5,33 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import chronos_export
-from checkpoints import make_checkpoint
-from chronos_export.artifact import open_artifact
+from checkpoints import make_model
+from chronos_export.artifact import Artifact, open_artifact
 from chronos_export.checkpoint import load_checkpoint
-from chronos_export.exporting import export, write_graphs
+from chronos_export.exporting import write_graphs
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.ort_session import OrtSession
 from chronos_export.precision import precision_of
+from exact import assert_as_upstream, assert_forecast_as_upstream, exact_pipeline
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export("demo", (100,), tmp_path_factory.mktemp("openvino") / "demo").path
+def artifact(artifact_of: Callable[[str], Artifact]) -> Path:
+    return artifact_of("demo").path
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graphs(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a size whose branches OpenVINO gets wrong."""
-    checkpoint = make_checkpoint(tmp_path_factory.mktemp("checkpoint"), "toy")
     folder = tmp_path_factory.mktemp("graphs")
-    write_graphs(load_checkpoint(str(checkpoint)), folder, precision_of("float32"))
+    write_graphs(load_checkpoint(str(toy)), folder, precision_of("float32"))
     return folder
 
 
@@ -44,7 +45,7 @@ def test_ids_that_are_equal_in_32_bits_stay_apart(artifact: Path) -> None:
     future = torch.full((4, 16), torch.nan)
     ids = torch.tensor([5, 5 + 2**32, 5, 5 + 2**32])
     found = OpenVinoSession(artifact).run(context, ids, future)
-    torch.testing.assert_close(found, OrtSession(artifact).run(context, ids, future), rtol=1e-4, atol=1e-4)
+    assert_forecast_as_upstream(found, load_checkpoint("demo").pipeline.model, context, ids)
     merged = OrtSession(artifact).run(context, torch.zeros(4, dtype=torch.int64), future)
     assert (found - merged).abs().max() > 1e-2
 
@@ -53,9 +54,9 @@ def test_ids_that_are_equal_in_32_bits_stay_apart(artifact: Path) -> None:
 def test_the_first_call_of_any_groups_is_right(ids: list[int], graphs: Path) -> None:
     """Branches of a graph gave wrong answers the first time they were taken."""
     context = torch.randn(len(ids), 100, generator=torch.Generator().manual_seed(0)).cumsum(1)
-    arguments = context, torch.tensor(ids), torch.full((len(ids), 16), torch.nan)
-    found = OpenVinoSession(graphs).run(*arguments)
-    torch.testing.assert_close(found, OrtSession(graphs).run(*arguments), rtol=1e-4, atol=1e-4)
+    group_ids = torch.tensor(ids)
+    found = OpenVinoSession(graphs).run(context, group_ids, torch.full((len(ids), 16), torch.nan))
+    assert_forecast_as_upstream(found, make_model("toy"), context, group_ids)
 
 
 def test_threads_share_a_session(artifact: Path) -> None:
@@ -80,9 +81,9 @@ def test_threads_share_a_session(artifact: Path) -> None:
 
 def test_loads_as_a_pipeline(artifact: Path) -> None:
     series = torch.randn(2, 80, generator=torch.Generator().manual_seed(1)).cumsum(1)
-    found = chronos_export.load(artifact, provider="openvino").predict([series], prediction_length=20)[0]
-    expected = chronos_export.load(artifact).predict([series], prediction_length=20)[0]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    upstream = load_checkpoint("demo").pipeline
+    asked = (chronos_export.load(artifact, provider="openvino"), upstream, exact_pipeline(upstream))
+    assert_as_upstream(*(pipeline.predict([series], prediction_length=20) for pipeline in asked))
 
 
 def test_without_the_package_the_error_names_the_extra(artifact: Path) -> None:
