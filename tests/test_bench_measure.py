@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,6 +62,29 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def by_name(timings: list[Timing]) -> dict[str, Timing]:
     return {timing.peer: timing for timing in timings}
+
+
+@pytest.mark.parametrize(("seconds", "alive"), [(30.0, [0, 0, 0]), (6.0, [0, 1, 2])])
+def test_what_is_timed_once_is_let_go(bench: Bench, seconds: float, alive: list[int]) -> None:
+    """Sessions keep what a batch took; a large one would not fit in memory beside all before it."""
+    held: list[weakref.ref[object]] = []
+    found: list[int] = []
+
+    def holding(peer: Peer) -> Peer:
+        answer = peer.open()
+
+        def open_it() -> Callable[[w.Workload], Tensor]:
+            found.append(sum(ref() is not None for ref in held))
+            memory = bench.ours(lambda rows: 0.0)  # anything that can be referred to
+            held.append(weakref.ref(memory))
+            return lambda work: answer(work) if memory else torch.empty(0)
+
+        return replace(peer, open=open_it)
+
+    compare(
+        [holding(bench.peer(name, lambda _: seconds)) for name in (UPSTREAM, "a", "b")], w.single_rows(20), 1
+    )
+    assert found == alive
 
 
 def test_ratios_are_taken_within_a_round(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chronos_export.artifact import GENERAL, UNIVARIATE
 from chronos_export.errors import MachineError
-from chronos_export.session import SingleThreaded
+from chronos_export.session import SingleThreaded, thread_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,12 @@ class OpenVinoSession:
                 fix="pip install 'chronos-export[openvino]'",
             )
         self._threads = threads
-        self.single_threaded = SingleThreaded(folder, self._open_for_workers)
+
+        def open_for_workers(path: Path) -> _Graph:
+            workers = thread_count(threads)
+            return _Graph(path, {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers})
+
+        self.single_threaded = SingleThreaded(folder, open_for_workers)
         shared = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         self._general, self._univariate = (
             _Graph(folder / GENERAL, shared),
@@ -47,9 +52,7 @@ class OpenVinoSession:
     @property
     def workers(self) -> int:
         """See `session.SideBySide`."""
-        import torch
-
-        return self._threads or torch.get_num_threads()
+        return thread_count(self._threads)
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `session.Session.run`."""
@@ -58,9 +61,6 @@ class OpenVinoSession:
     def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
         """See `session.Session.run_univariate`."""
         return self._univariate(context=context, future_covariates=future_covariates)
-
-    def _open_for_workers(self, path: Path) -> _Graph:
-        return _Graph(path, {"NUM_STREAMS": self.workers, "INFERENCE_NUM_THREADS": self.workers})
 
 
 def has_openvino() -> bool:

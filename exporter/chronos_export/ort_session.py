@@ -15,7 +15,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKern
 from chronos_export.artifact import GENERAL, UNIVARIATE
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.graph_contract import OUTPUT
-from chronos_export.session import SingleThreaded
+from chronos_export.session import SingleThreaded, thread_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,11 +50,7 @@ class OrtSession:
     @property
     def workers(self) -> int:
         """See `SideBySide`."""
-        import torch
-
-        if self.provider != PROVIDERS["cpu"]:
-            return 1
-        return self._threads or torch.get_num_threads()
+        return thread_count(self._threads) if self.provider == PROVIDERS["cpu"] else 1
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
         """See `Session.run`."""

@@ -99,6 +99,13 @@ class SingleThreaded:
             return self._opened[name]
 
 
+def thread_count(threads: int) -> int:
+    """`threads`, or as many as PyTorch would take if that is 0."""
+    import torch
+
+    return threads or torch.get_num_threads()
+
+
 def _stamps(folder: Path) -> list[tuple[int, int, int]]:
     """What changes when a file is replaced."""
     found = [(folder / name).stat() for name in (GENERAL, UNIVARIATE, WEIGHTS) if (folder / name).exists()]

@@ -98,14 +98,22 @@ def compare(
             runs.append(_first_run(peer, work, runs, longest))
         except (RuntimeError, MemoryError, ChronosExportError) as error:
             runs.append(_Run(peer, note=str(error).splitlines()[0][:120]))
+        if not _goes_on(runs, 1, rounds):
+            for run in runs:
+                run.answer = None  # what it holds of memory is the next peer's
     done = 1
-    while done < rounds or (done < MOST and sum(sum(run.seconds) for run in runs if run.answer) < QUICK):
+    while _goes_on(runs, done, rounds):
         done += 1
         say(f"{work.name}: round {done}")
         for run in runs:
             if run.answer is not None:
                 run.seconds.append(_timed(run.answer, work, run.calls)[0])
     return [_timing(run, work, runs, ideal) for run in runs]
+
+
+def _goes_on(runs: list[_Run], done: int, rounds: int) -> bool:
+    """Whether another round follows those that are done."""
+    return done < rounds or (done < MOST and sum(sum(run.seconds) for run in runs) < QUICK)
 
 
 def _first_run(peer: Peer, work: Workload, runs: list[_Run], longest: float) -> _Run:
