@@ -22,7 +22,7 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    accuracy: the export does not forecast what upstream does
-  2    usage: what was asked for cannot be asked for
+  2    usage: an argument or an input cannot be used
   3    environment: a package, a device, the hub or disk space is missing
   4    build: exporting or building an engine went wrong
   5    integrity: a file is not what it claims to be

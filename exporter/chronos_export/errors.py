@@ -2,7 +2,7 @@
 
     ChronosExportError
     ├── AccuracyError      1   the result is not what upstream forecasts
-    ├── UsageError         2   what was asked for cannot be asked for
+    ├── UsageError         2   an argument or an input cannot be used
     ├── MachineError       3   this machine lacks something: a package, a GPU, a plugin, disk space
     ├── BuildError         4   exporting or building an engine went wrong
     └── IntegrityError     5   a file is not the file it claims to be

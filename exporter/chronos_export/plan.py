@@ -30,7 +30,7 @@ class Limits:
         padding: Largest share of a call's tokens that may be padding.
         rows: The most rows of a call, or None where any number will do.
         profiles: Row counts that a call is padded to, () where it is not.
-        shared: What a thread does of a call that all threads share, to what it does of a call of its own.
+        shared: How fast a thread works on a call that all threads share, relative to a call of its own.
     """
 
     tokens: int = 800

@@ -45,6 +45,7 @@ class Precision:
 
     @property
     def is_narrow(self) -> bool:
+        """Whether the graph has tensors of 16 bits."""
         return bool(self.onnx_type != TensorProto.FLOAT)
 
 

@@ -17,7 +17,7 @@ from chronos_export.plan import Call, Ints, Limits, plan
 OVERHEAD = 16  # what a call costs besides its tokens, in tokens: weights to read, small operators
 OVERHEAD_SHARED = 32  # the same for a call that all threads share
 FEW = 8  # calls a worker; where there are more, it hardly matters how the last ones fall
-FINER = (0.85, 0.7, 0.6, 0.5, 0.4, 0.3)
+FINER = (0.85, 0.7, 0.6, 0.5, 0.4, 0.3)  # of the size that suits the machine; tried where calls are few
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.progress import Report, Stage, ignore, stage
