@@ -144,9 +144,8 @@ def test_one_large_group_among_singles_costs_at_most_twice_the_ideal() -> None:
 @pytest.mark.parametrize("length", [1, 5, 20])
 def test_time_is_linear_in_the_number_of_groups(length: int) -> None:
     few, many = (seconds([length] * (rows // length)) for rows in (500, 4000))
-    assert (
-        many <= 8 * few * 1.5
-    )  # the margin is for caches: 500 rows fit where 4000 do not; dense would be 64
+    # Dense would be 64 times. The margin is for caches: 500 rows fit where 4000 do not.
+    assert many <= 8 * few * 1.5
 
 
 MEASURE = """

@@ -15,11 +15,9 @@ from torch import Tensor
 from chronos_export import padding
 from chronos_export.checkpoint import Checkpoint, load_checkpoint, load_reference
 from chronos_export.errors import UsageError
-from chronos_export.exporting import write_graphs
 from chronos_export.ort_session import OrtSession
 from chronos_export.padding import pad_rows, smallest_profile, unused_ids
 from chronos_export.plan import Limits, plan
-from chronos_export.precision import precision_of
 from chronos_export.proof import cases_of
 from chronos_export.validate import Verdict, validate
 
@@ -56,10 +54,8 @@ def checkpoint(small: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def padded(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> PaddedSession:
-    folder = tmp_path_factory.mktemp("graphs")
-    write_graphs(checkpoint, folder, precision_of("float32"))
-    return PaddedSession(OrtSession(folder, threads=1))
+def padded(small_graphs: Path) -> PaddedSession:
+    return PaddedSession(OrtSession(small_graphs, threads=1))
 
 
 def prove(checkpoint: Checkpoint, session: PaddedSession, rows: int, horizon: int = 64) -> Verdict:
