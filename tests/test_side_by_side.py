@@ -104,6 +104,15 @@ def test_an_artifact_replaced_behind_a_pipeline_is_noticed(artifact: Artifact, t
     assert graphs(folder).run_univariate(*arguments).shape[0] == 2
 
 
+def test_graphs_are_found_from_another_working_directory(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(artifact.path.parent)
+    session = graphs(Path(artifact.path.name))
+    monkeypatch.chdir(tmp_path)
+    assert len(session.run_univariate(torch.randn(2, 30), torch.full((2, 16), torch.nan))) == 2
+
+
 def test_a_graph_is_opened_once_by_many_threads(artifact: Artifact) -> None:
     session = graphs(artifact.path)
     assert session._opened == {}

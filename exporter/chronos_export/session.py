@@ -74,7 +74,7 @@ class SingleThreaded:
     """
 
     def __init__(self, folder: Path, open_graph: Callable[[Path], Graph]) -> None:
-        self._folder, self._stamps = folder, _stamps(folder)
+        self._folder, self._stamps = folder.absolute(), _stamps(folder)  # it is opened later
         self._open_graph = open_graph
         self._lock, self._opened = threading.Lock(), dict[str, Graph]()
 
