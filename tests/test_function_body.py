@@ -12,40 +12,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
 
 from attention import Problem, dense, make_problem
-from chronos_export import group_attention_onnx as body
+from attention_node import feed_of, one_node
+from chronos_export.group_attention_onnx import function_body
 from memory import in_a_fresh_process
-
-TYPES = {torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16}
-INPUTS = ("query", "key", "value", "segment_begin", "segment_end", "key_mask")
 
 
 @cache
 def session(heads: int, dtype: torch.dtype, arena: bool) -> ort.InferenceSession:
     """One GroupAttention node with its function."""
-    info, kind = helper.make_tensor_value_info, TYPES[dtype]
-    tensor = ["rows", "tokens", "width"]
-    inputs = [
-        *(info(name, kind, tensor) for name in INPUTS[:3]),
-        *(info(name, TensorProto.INT32, ["rows"]) for name in INPUTS[3:5]),
-        info("key_mask", TensorProto.BOOL, ["rows", "tokens"]),
-    ]
-    node = helper.make_node(
-        body.NAME,
-        INPUTS,
-        ["out"],
-        domain=body.DOMAIN,
-        num_heads=heads,
-        plugin_namespace=body.DOMAIN,
-        plugin_version=str(body.VERSION),
-    )
-    graph = helper.make_graph([node], "one", inputs, [info("out", kind, tensor)])
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(body.DOMAIN, body.VERSION)]
-    model = helper.make_model(
-        graph, functions=[body.function_body(heads)], opset_imports=opsets, ir_version=10
-    )
+    model = one_node(heads, dtype)
+    model.functions.append(function_body(heads))
     onnx.checker.check_model(model, full_check=True)
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -55,8 +33,7 @@ def session(heads: int, dtype: torch.dtype, arena: bool) -> ort.InferenceSession
 
 
 def run(problem: Problem, arena: bool = True) -> torch.Tensor:
-    feed = dict(zip(INPUTS, (t.numpy() for t in problem.args[:6]), strict=True))
-    (out,) = session(problem.heads, problem.query.dtype, arena).run(["out"], feed)
+    (out,) = session(problem.heads, problem.query.dtype, arena).run(["out"], feed_of(problem))
     return torch.from_numpy(out)
 
 

@@ -19,14 +19,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from attention import Problem, dense, make_problem
+from attention_node import feed_of, one_node
 from chronos_export import packed_attention
 from chronos_export.engine_attention import graph_with
 from chronos_export.group_attention_onnx import nodes_of
 from exact import assert_graph_as_upstream
 
-INPUTS = ("query", "key", "value", "segment_begin", "segment_end", "key_mask")
 WHERE = [f"{name}_0" for name in ("query_lengths", "key_lengths", "alive_first")]
-TYPES = {torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16}
 
 # Sequence i has the positions from lengths[i] up to lengths[i + 1]. Values beyond the last sequence are never
 # read, and a query without keys gets 0 / 0.
@@ -98,19 +97,12 @@ def runnable(model: onnx.ModelProto) -> bytes:
 
 def make_session(heads: int, dtype: torch.dtype) -> ort.InferenceSession:
     """One GroupAttention, packed; its output, and where TensorRT's operator was told that everything is."""
-    info, kind, tensor = helper.make_tensor_value_info, TYPES[dtype], ["rows", "tokens", "width"]
-    inputs = [
-        *(info(name, kind, tensor) for name in INPUTS[:3]),
-        *(info(name, TensorProto.INT32, ["rows"]) for name in INPUTS[3:5]),
-        info("key_mask", TensorProto.BOOL, ["rows", "tokens"]),
-    ]
-    node = helper.make_node("GroupAttention", INPUTS, ["out"], domain="chronos", num_heads=heads)
-    graph = helper.make_graph([node], "one", inputs, [info("out", kind, tensor)])
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("chronos", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    model = one_node(heads, dtype)
     packed_attention.pack_attention(model)
     kinds = (TensorProto.INT32, TensorProto.INT32, TensorProto.INT64)
-    model.graph.output.extend(info(name, of, [None]) for name, of in zip(WHERE, kinds, strict=True))
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, of, [None]) for name, of in zip(WHERE, kinds, strict=True)
+    )
     return ort.InferenceSession(runnable(model), providers=["CPUExecutionProvider"])
 
 
@@ -118,9 +110,8 @@ session = cache(make_session)
 
 
 def run(problem: Problem, planted: ort.InferenceSession | None = None) -> list[np.ndarray]:
-    feed = dict(zip(INPUTS, (t.numpy() for t in problem.args[:6]), strict=True))
     asked = planted or session(problem.heads, problem.query.dtype)
-    found: list[np.ndarray] = asked.run(["out", *WHERE], feed)
+    found: list[np.ndarray] = asked.run(["out", *WHERE], feed_of(problem))
     return found
 
 
