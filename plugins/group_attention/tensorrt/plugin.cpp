@@ -75,6 +75,27 @@ bool shapesFit(nvinfer1::Dims const* const (&dims)[kInputs + 1], int32_t numHead
     return width == -1 || (width % numHeads == 0 && isHeadDim(width / numHeads));
 }
 
+nvinfer1::Dims const& dimsOf(PluginTensorDesc const& tensor) {
+    return tensor.dims;
+}
+
+nvinfer1::Dims const& dimsOf(DynamicPluginTensorDesc const& tensor) {
+    return tensor.desc.dims;
+}
+
+template <class Desc>
+int32_t checkShapes(Desc const* inputs, int32_t nbInputs, Desc const* outputs, int32_t nbOutputs, int32_t numHeads) {
+    if (nbInputs != kInputs || nbOutputs != 1) {
+        return kRefused;
+    }
+    nvinfer1::Dims const* dims[kInputs + 1] = {};
+    for (int32_t i = 0; i < kInputs; ++i) {
+        dims[i] = &dimsOf(inputs[i]);
+    }
+    dims[kOutput] = &dimsOf(outputs[0]);
+    return shapesFit(dims, numHeads) ? kOk : kRefused;
+}
+
 // The one int32 of a field, `missing` if there is no such field, or -1 if it holds anything else.
 int32_t readField(PluginFieldCollection const* fields, char const* name, int32_t missing) {
     for (int32_t i = 0; fields != nullptr && i < fields->nbFields; ++i) {
@@ -156,28 +177,12 @@ bool GroupAttention::supportsFormatCombination(int32_t pos, DynamicPluginTensorD
 
 int32_t GroupAttention::configurePlugin(DynamicPluginTensorDesc const* inputs, int32_t nbInputs,
                                         DynamicPluginTensorDesc const* outputs, int32_t nbOutputs) noexcept {
-    if (nbInputs != kInputs || nbOutputs != 1) {
-        return kRefused;
-    }
-    nvinfer1::Dims const* dims[kInputs + 1] = {};
-    for (int32_t i = 0; i < kInputs; ++i) {
-        dims[i] = &inputs[i].desc.dims;
-    }
-    dims[kOutput] = &outputs[0].desc.dims;
-    return shapesFit(dims, mNumHeads) ? kOk : kRefused;
+    return checkShapes(inputs, nbInputs, outputs, nbOutputs, mNumHeads);
 }
 
 int32_t GroupAttention::onShapeChange(PluginTensorDesc const* inputs, int32_t nbInputs,
                                       PluginTensorDesc const* outputs, int32_t nbOutputs) noexcept {
-    if (nbInputs != kInputs || nbOutputs != 1) {
-        return kRefused;
-    }
-    nvinfer1::Dims const* dims[kInputs + 1] = {};
-    for (int32_t i = 0; i < kInputs; ++i) {
-        dims[i] = &inputs[i].dims;
-    }
-    dims[kOutput] = &outputs[0].dims;
-    return shapesFit(dims, mNumHeads) ? kOk : kRefused;
+    return checkShapes(inputs, nbInputs, outputs, nbOutputs, mNumHeads);
 }
 
 int32_t GroupAttention::enqueue(PluginTensorDesc const* inputDesc, PluginTensorDesc const*, void const* const* inputs,
