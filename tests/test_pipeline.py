@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from checkpoints import make_checkpoint
 from chronos_export import demo_data, export, load
 from chronos_export.artifact import Artifact
 from chronos_export.checkpoint import load_checkpoint
-from chronos_export.errors import UsageError
+from chronos_export.errors import IntegrityError, UsageError
 from exact import assert_as_upstream, exact_pipeline
 
 LONGER = "We recommend keeping prediction length"
@@ -219,10 +222,70 @@ def test_it_is_upstreams_class_with_the_models_own_limits(near: Three) -> None:
         assert getattr(near.mine, name) == getattr(near.upstream, name)
 
 
-def test_embed_says_where_embeddings_are(near: Three) -> None:
-    with pytest.raises(UsageError, match="not embeddings") as error:
-        near.mine.embed([noise(50)])
+@pytest.mark.parametrize(
+    ("ask", "missing"),
+    [
+        (lambda pipeline: pipeline.embed([noise(50)]), "encode"),
+        (lambda pipeline: pipeline.fit([noise(50)], prediction_length=4), "config"),
+        (lambda pipeline: pipeline.save_pretrained("nowhere"), "save_pretrained"),
+        (lambda pipeline: pipeline.model.to("cpu"), "to"),
+    ],
+    ids=["embed", "fit", "save_pretrained", "to"],
+)
+def test_what_a_graph_cannot_do_is_said(
+    ask: Callable[[Chronos2Pipeline], Any], missing: str, near: Three
+) -> None:
+    with pytest.raises(UsageError, match=f"forecasts, and has no {missing!r}") as error:
+        ask(near.mine)
     assert "accelerate" in error.value.fix
+    assert not hasattr(near.mine.model, missing)
+
+
+@pytest.mark.parametrize("copied", [deepcopy, lambda pipeline: pickle.loads(pickle.dumps(pipeline))])
+def test_a_copy_forecasts_the_same(
+    copied: Callable[[Chronos2Pipeline], Chronos2Pipeline],
+    artifact_of: Callable[[str], Artifact],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    artifact = artifact_of("toy")
+    monkeypatch.chdir(artifact.path.parent)
+    pipeline = load(artifact.path.name, threads=1)
+    monkeypatch.chdir("/")
+    other = copied(pipeline)
+    assert other.model.session is not pipeline.model.session
+    (one,), (two,) = (p.predict([noise(2, 50)], prediction_length=16) for p in (pipeline, other))
+    assert torch.equal(one, two)
+
+
+def test_a_pickle_is_verified_when_it_is_opened(
+    artifact_of: Callable[[str], Artifact], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(artifact_of("toy").path, tmp_path / "mine"))
+    pickled = pickle.dumps(load(folder, threads=1))
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(IntegrityError, match=r"model\.onnx has"):
+        pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("threads", [-1, "2", None])
+def test_threads_that_are_no_number_are_refused(threads: Any, artifact_of: Callable[[str], Artifact]) -> None:
+    with pytest.raises(UsageError, match=f"threads is {threads!r}"):
+        load(artifact_of("toy").path, threads=threads)
+
+
+def test_pytorchs_default_type_and_device_are_not_asked(near: Three) -> None:
+    context, covariates = noise(3, 50), noise(3, 20)
+    ask = {"context": context, "future_covariates": covariates, "num_output_patches": 2}
+    usual = near.mine.model(**ask).quantile_preds
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        found = near.mine.model(**ask).quantile_preds
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(found, usual)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +299,7 @@ def test_embed_says_where_embeddings_are(near: Three) -> None:
         ({"context": torch.zeros(3, 5), "group_ids": torch.zeros(3)}, "type torch.float32"),
         ({"context": torch.zeros(3, 5), "future_covariates": torch.zeros(2, 16)}, r"has shape \[2, 16\]"),
         ({"context": torch.zeros(3, 5), "future_covariates": torch.zeros(3, 17)}, r"has shape \[3, 17\]"),
+        ({"context": torch.zeros(3, 5), "num_output_patches": 0}, "num_output_patches is 0"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(call: dict[str, Any], message: str, near: Three) -> None:

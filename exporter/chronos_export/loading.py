@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from chronos_export.trt_libraries import MODULES
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
+    from chronos_export.pipeline import SessionModel
+
 AUTO = "auto"
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
 
@@ -37,10 +40,12 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
         threads: Threads of onnxruntime or OpenVINO; 0 leaves it to them.
 
     Returns:
-        Upstream's pipeline with `predict`, `predict_quantiles` and `predict_df`.
+        Upstream's pipeline with `predict`, `predict_quantiles` and `predict_df`. A deep copy or a pickle opens
+        and verifies the artifact again.
 
     Raises:
-        UsageError: There is no such folder, no such provider, or no such engine in the artifact.
+        UsageError: There is no such folder, no such provider, no such engine in the artifact, or `threads` is
+            not a number of threads.
         IntegrityError: The artifact is damaged.
         MachineError: The provider cannot be had here, or the engine was built for another machine.
     """
@@ -51,11 +56,19 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
         upstream.result()
     from chronos_export.pipeline import as_pipeline
 
-    return as_pipeline(session, artifact.manifest.config["chronos_config"], limits)
+    again = partial(_model, artifact.path.absolute(), provider, threads)
+    return as_pipeline(session, artifact.manifest.config["chronos_config"], limits, again)
+
+
+def _model(path: Path, provider: str, threads: int) -> SessionModel:
+    model: SessionModel = load(path, provider, threads).model
+    return model
 
 
 def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[Session, Limits]:
     """The backend of an artifact and how large a call it takes; see `load`."""
+    if not isinstance(threads, int) or threads < 0:
+        raise UsageError(f"threads is {threads!r}", allowed="a number, or 0 to leave it to the runtime")
     limits = Limits(**artifact.manifest.call_size)
     if provider == AUTO:
         provider = default_provider(artifact.manifest.dtype)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from chronos import Chronos2Pipeline
@@ -18,6 +18,13 @@ from chronos_export.fetch import Fetch
 from chronos_export.plan import Call, Limits, observed_length
 from chronos_export.schedule import Schedule, schedule
 from chronos_export.session import Session, SideBySide
+
+Reopen = Callable[[], "SessionModel"]
+FLOAT32: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever PyTorch's defaults are
+
+
+class NotInGraphError(UsageError, AttributeError):
+    """PyTorch's model has it, an exported one does not; `hasattr` is False as ever."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,13 @@ class SessionModel:
         session: The backend.
         chronos_config: The checkpoint's `chronos_config`.
         limits: How large one call of the session may be.
+        reopen: Makes such a model again: a copy, or the same in another process.
     """
 
-    def __init__(self, session: Session, chronos_config: dict[str, Any], limits: Limits) -> None:
-        self.session, self.limits = session, limits
+    def __init__(
+        self, session: Session, chronos_config: dict[str, Any], limits: Limits, reopen: Reopen | None = None
+    ) -> None:
+        self.session, self.limits, self._reopen = session, limits, reopen
         self.chronos_config = Chronos2ForecastingConfig(**chronos_config)
         self.device = torch.device("cpu")
 
@@ -72,7 +82,7 @@ class SessionModel:
         calls = schedule(
             group_ids.numpy(), lengths, future.shape[1], patch, self.limits, _workers(self.session)
         )
-        out = torch.empty(rows, len(self.chronos_config.quantiles), future.shape[1])
+        out = torch.empty(rows, len(self.chronos_config.quantiles), future.shape[1], **FLOAT32)
 
         def ask(session: Session, call: Call) -> Tensor:
             index = torch.from_numpy(call.rows)
@@ -85,13 +95,19 @@ class SessionModel:
             out[torch.from_numpy(call.rows)] = forecast
         return Forecast(out)
 
-    def encode(self, *_: Any, **__: Any) -> Any:
-        """Embeddings need the hidden states, which the exported graph does not give."""
-        raise UsageError(
-            "an exported model answers forecasts only, not embeddings",
-            allowed="predict, predict_quantiles, predict_df",
-            fix="chronos_export.accelerate(Chronos2Pipeline.from_pretrained(...)).embed(...)",
+    def __getattr__(self, name: str) -> NoReturn:
+        """What upstream's `embed`, `fit` and `save_pretrained` look for, and a graph does not have."""
+        raise NotInGraphError(
+            f"an exported model forecasts, and has no {name!r}: it neither embeds nor trains, and cannot be"
+            " saved or moved",
+            allowed="predict, predict_quantiles, predict_df; load(path, provider=...) says where they run",
+            fix="chronos_export.accelerate(Chronos2Pipeline.from_pretrained(...)) has all of PyTorch's model",
         )
+
+    def __reduce__(self) -> tuple[Reopen, tuple[()]]:
+        if self._reopen is None:
+            raise TypeError("only a model that load() opened can be copied or pickled")
+        return self._reopen, ()
 
     def _answers(
         self, calls: Schedule, ask: Callable[[Session, Call], Tensor]
@@ -112,8 +128,10 @@ class SessionModel:
             yield before[0], before[1].wait()
 
     def _future(self, covariates: Tensor | None, rows: int, num_output_patches: int) -> Tensor:
+        if num_output_patches < 1:
+            raise UsageError(f"num_output_patches is {num_output_patches}", allowed="1 or more")
         steps = num_output_patches * self.chronos_config.output_patch_size
-        future = torch.full((rows, steps), torch.nan)
+        future = torch.full((rows, steps), torch.nan, **FLOAT32)
         if covariates is None:
             return future
         if covariates.ndim != 2 or len(covariates) != rows or covariates.shape[1] > steps:
@@ -125,15 +143,18 @@ class SessionModel:
         return future
 
 
-def as_pipeline(session: Session, chronos_config: dict[str, Any], limits: Limits) -> Chronos2Pipeline:
+def as_pipeline(
+    session: Session, chronos_config: dict[str, Any], limits: Limits, reopen: Reopen | None = None
+) -> Chronos2Pipeline:
     """A `Chronos2Pipeline` whose forward passes a session answers.
 
     Args:
         session: The backend.
         chronos_config: The checkpoint's `chronos_config`.
         limits: How large one call of the session may be.
+        reopen: See `SessionModel`.
     """
-    return Chronos2Pipeline(model=SessionModel(session, chronos_config, limits))
+    return Chronos2Pipeline(model=SessionModel(session, chronos_config, limits, reopen))
 
 
 def _workers(session: Session) -> int:
@@ -151,7 +172,7 @@ def _check_context(context: Tensor) -> int:
 
 def _check_group_ids(group_ids: Tensor | None, rows: int) -> Tensor:
     if group_ids is None:
-        return torch.arange(rows)
+        return torch.arange(rows, device="cpu")
     if group_ids.shape != (rows,) or group_ids.is_floating_point() or group_ids.is_complex():
         raise UsageError(
             f"group_ids has shape {list(group_ids.shape)} and type {group_ids.dtype}",
