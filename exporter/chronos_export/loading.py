@@ -40,8 +40,8 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
         threads: Threads of onnxruntime or OpenVINO; 0 leaves it to them.
 
     Returns:
-        Upstream's pipeline with `predict`, `predict_quantiles` and `predict_df`. A deep copy or a pickle opens
-        and verifies the artifact again.
+        Upstream's pipeline with `predict`, `predict_quantiles` and `predict_df`. Its deep copies and pickles
+        open and verify the artifact again.
 
     Raises:
         UsageError: There is no such folder, no such provider, no such engine in the artifact, or `threads` is
