@@ -131,7 +131,7 @@ def _lock(target: Path) -> Iterator[None]:
             raise UsageError(
                 f"{target} is being built by process {holder}",
                 allowed="one build of an artifact at a time",
-                fix=f"wait for process {holder}, or another -o",
+                fix=f"wait for process {holder}, or choose another -o",
             ) from error
         if file.exists() and os.path.samestat(os.fstat(lock), file.stat()):
             break
@@ -190,8 +190,8 @@ def _remove(folder: Path) -> None:
 def _not_writable(target: Path, why: str) -> MachineError:
     return MachineError(
         f"{target.parent} cannot be written: {why}",
-        allowed="-o in a folder of yours",
-        fix=f"chmod u+w {target.parent}, or another -o",
+        allowed="-o in a folder that you may write to",
+        fix=f"chmod u+w {target.parent}, or choose another -o",
     )
 
 
@@ -209,5 +209,5 @@ def _disk_full(target: Path) -> MachineError:
     return MachineError(
         f"the disk of {target.parent} is full: more is needed, {free / 1e6:.1f} MB are free",
         allowed="room for the whole artifact beside the one it replaces",
-        fix="free some space, or -o on another disk",
+        fix="free some space, or choose -o on another disk",
     )

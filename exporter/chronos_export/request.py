@@ -34,7 +34,7 @@ def parse_batch(text: str) -> tuple[int, ...]:
     rows = tuple(sorted(int(piece) for piece in pieces))
     for one, next_one in itertools.pairwise(rows):
         if one == next_one:
-            raise UsageError(f"--batch {text}: {one} is there twice", allowed=BATCHES, fix=fix)
+            raise UsageError(f"--batch {text}: {one} is given twice", allowed=BATCHES, fix=fix)
     return rows
 
 
