@@ -63,13 +63,13 @@ def _round_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
 
 
 def in_int8(model: Chronos2Model) -> Chronos2Model:
-    """A copy of an upstream model that rounds the operands of its blocks' products to 8 bits.
+    """A copy of an upstream model that rounds the operands of the same products to 8 bits.
 
     Args:
         model: The model, float32, on the CPU.
     """
     coarse = copy.deepcopy(model)
-    for module in coarse.encoder.modules():
+    for module in (*coarse.encoder.modules(), coarse.input_patch_embedding.output_layer):
         if isinstance(module, nn.Linear):
             rounded, scale = _round_columns(module.weight.detach().T.numpy())
             module.weight.data = torch.from_numpy((rounded * scale).T.copy())

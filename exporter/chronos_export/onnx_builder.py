@@ -30,6 +30,7 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.scope_name = ""
+        self.non_negative: set[str] = set()  # tensors that come out of a relu
         self.quantized: dict[str, tuple[str, str, str]] = {}  # by tensor: values, zero, scale
 
     @contextmanager

@@ -94,7 +94,7 @@ def _forecast(
         loc, scale = _location_and_scale(g, context, observed)
         patches = _patches(g, s, context, observed, future, known, loc, scale)
         rows, past = g.Shape(context, start=0, end=1), g.Div(g.Shape(context, start=1), g.ints(s.patch))
-        embedded = g.wide(_residual_mlp(g, "embedding", model.embedding, s, g.narrow(patches)))
+        embedded = g.wide(_residual_mlp(g, "embedding", model.embedding, s, g.narrow(patches), rounded=True))
         reg = g.weight("reg_token", _values(model.reg_token[s.reg_token_id])[None, None])
         reg = g.Expand(reg, g.Concat(rows, g.ints(1), g.ints(1), axis=0))
         before = g.Slice(embedded, g.ints(0), past, g.ints(1))
@@ -224,8 +224,7 @@ def _block(
     with g.scope("feed_forward"):
         hidden = _product(g, "wi", block.feed_forward.wi, _norm(g, "norm", block.forward_norm, x))
         hidden = _activate(g, s, hidden)
-        relu = s.activation == "relu"
-        return str(g.Add(x, g.wide(_product(g, "wo", block.feed_forward.wo, hidden, non_negative=relu))))
+        return str(g.Add(x, g.wide(_product(g, "wo", block.feed_forward.wo, hidden))))
 
 
 def _group(
@@ -278,12 +277,14 @@ def _norm(g: GraphBuilder, name: str, norm: m.RMSNorm, x: str) -> str:
     return g.narrow(normed)
 
 
-def _product(g: GraphBuilder, name: str, linear: nn.Module, x: str, non_negative: bool = False) -> str:
-    """A block's product with a weight; see `int8` for its quantized form."""
+def _product(g: GraphBuilder, name: str, linear: nn.Module, x: str) -> str:
+    """A product with a weight that may be rounded; see `int8` for its quantized form."""
     if not g.precision.is_quantized:
         return _linear(g, name, linear, x)
-    assert isinstance(linear, nn.Linear) and linear.bias is None
-    return quantized_product(g, f"{g.scope_name}{name}.weight", x, _values(linear.weight).T, non_negative)
+    assert isinstance(linear, nn.Linear)
+    prefix = f"{g.scope_name}{name}"
+    out = quantized_product(g, f"{prefix}.weight", x, _values(linear.weight).T, x in g.non_negative)
+    return out if linear.bias is None else str(g.Add(out, g.weight(f"{prefix}.bias", _values(linear.bias))))
 
 
 def _linear(g: GraphBuilder, name: str, linear: nn.Module, x: str) -> str:
@@ -296,18 +297,20 @@ def _linear(g: GraphBuilder, name: str, linear: nn.Module, x: str) -> str:
     return str(out)
 
 
-def _residual_mlp(g: GraphBuilder, name: str, block: m.ResidualMLP, s: m.Sizes, x: str) -> str:
-    """See `ResidualMLP`."""
+def _residual_mlp(
+    g: GraphBuilder, name: str, block: m.ResidualMLP, s: m.Sizes, x: str, rounded: bool = False
+) -> str:
+    """See `ResidualMLP`; its last product is one that may be rounded, or not."""
     with g.scope(name):
         hidden = _activate(g, s, _linear(g, "hidden", block.hidden, x))
-        return str(
-            g.Add(_linear(g, "output", block.output, hidden), _linear(g, "residual", block.residual, x))
-        )
+        last = _product if rounded else _linear
+        return str(g.Add(last(g, "output", block.output, hidden), _linear(g, "residual", block.residual, x)))
 
 
 def _activate(g: GraphBuilder, s: m.Sizes, x: str) -> str:
     if s.activation == "relu":
-        return str(g.Relu(x))
+        g.non_negative.add(out := str(g.Relu(x)))
+        return out
     if s.activation == "gelu":
         return str(g.Gelu(x))
     if s.activation in ("silu", "swish"):

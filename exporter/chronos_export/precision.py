@@ -3,8 +3,8 @@
 Narrow: the products (their weights, their inputs, their outputs) and group attention's query, key and value,
 because that is where the time goes. float32 always: instance norm, arcsinh and sinh, because a covariate flag
 is 1e5 before arcsinh; the residual stream, because sums over all layers outgrow float16; the statistics of
-the norms; the softmax; the scaling of the output. int8 rounds the operands of the blocks' products only: the
-embedding reads the series and the head writes the forecast, and both are a small part of the time.
+the norms; the softmax; the scaling of the output. int8 rounds the operands of the blocks' products and of the
+embedding's last. What reads the series and what writes the forecast is not rounded; it takes little time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Precision:
         onnx_type: Element type in the graph.
         numpy_type: Element type of the weights.
         torch_type: The type that upstream is run in to see what the narrowing costs it.
-        is_quantized: Whether the blocks' products are of 8-bit integers; all else is `onnx_type`.
+        is_quantized: Whether the large products are of 8-bit integers; all else is `onnx_type`.
     """
 
     name: str
