@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -19,6 +20,7 @@ from chronos_export import accelerate
 from chronos_export import accelerating as module
 from chronos_export import model as rewritten
 from chronos_export.accelerating import SegmentedEncoder, _all_single
+from chronos_export.errors import UsageError
 from chronos_export.exact import in_float64
 from chronos_export.quiet import quiet
 from exact import assert_as_upstream, exact_pipeline
@@ -85,6 +87,50 @@ def test_embed() -> None:
     assert_as_upstream(found, wanted, [t.detach() for t in true])
     for one, other in zip(scales, their_scales, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_embed_of_series_that_begin_at_different_times() -> None:
+    """A token before its series begins has no meaning: upstream's depends on the batch, ours does not."""
+    mine, upstream = pipelines("small")
+    whole, late = torch.randn(2, 90, generator=torch.Generator().manual_seed(0)).cumsum(-1)
+    alone, _ = mine.embed([late[-20:]])
+    (first, second), _ = mine.embed([whole, late[-20:]])
+    their_first, their_second = upstream.embed([whole, late[-20:]])[0]
+    dead = len(second[0]) - len(alone[0][0])
+    assert dead == 4
+    exact = in_float64(upstream.model)
+    context = torch.stack([whole, late]).double()
+    context[1, :-20] = torch.nan
+    true = exact.encode(context, group_ids=torch.arange(2))[0].last_hidden_state.detach()
+    assert_as_upstream(
+        [first, second[:, dead:]], [their_first, their_second[:, dead:]], [true[:1], true[1:, dead:]]
+    )
+    (_, other), _ = mine.embed([whole.flip(0), late[-20:]])
+    assert torch.equal(other, second)
+    (_, other), _ = upstream.embed([whole.flip(0), late[-20:]])
+    assert not torch.equal(other[:, :dead], their_second[:, :dead])
+
+
+def test_the_class_accelerates_whatever_it_is_made_of(tmp_path: Path) -> None:
+    mine, _ = pipelines("toy")
+    checkpoint = make_checkpoint(tmp_path, "toy")
+    with quiet():
+        loaded = type(mine).from_pretrained(checkpoint)
+    assert isinstance(loaded.model.encoder, SegmentedEncoder)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (SimpleNamespace(model=nn.Linear(1, 1)), "SimpleNamespace of a Linear"),
+        (Chronos2Pipeline(SimpleNamespace()), "Chronos2Pipeline of a SimpleNamespace"),
+        ("amazon/chronos-2", "str"),
+    ],
+)
+def test_what_is_no_pipeline_of_pytorch_is_refused(given: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=f"accelerate was given {said}\n") as error:
+        accelerate(given)
+    assert "from_pretrained" in error.value.fix
 
 
 def training(size: str, dropout: float = 0.0) -> Chronos2Model:

@@ -12,10 +12,11 @@ import torch
 from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.model import Chronos2Encoder, Chronos2EncoderOutput
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.trainer_callback import TrainerCallback
 
 from chronos_export.cuda_kernel import register_built
+from chronos_export.errors import UsageError
 from chronos_export.rewrite import encoder_of, sizes_of
 from chronos_export.segments import sort_rows
 
@@ -31,16 +32,32 @@ def accelerate(pipeline: Chronos2Pipeline) -> Chronos2Pipeline:
 
     Returns:
         A pipeline of the same model. `predict`, `embed` and `fit` give upstream's results, and `fit`
-        gradients equal to upstream's.
+        gradients equal to upstream's. Only the embedding of a patch without any observation is another:
+        no forecast depends on it, and upstream's depends on the rest of the batch.
+
+    Raises:
+        UsageError: It is not a pipeline of Chronos-2 in PyTorch.
 
     Source: the aim of pull request 442 of chronos-forecasting.
     """
-    _use_segments(pipeline.model)
-    return AcceleratedPipeline(pipeline.model)
+    model = getattr(pipeline, "model", None)
+    if not isinstance(model, nn.Module) or not any(
+        isinstance(part, Chronos2Model) for part in model.modules()
+    ):
+        raise UsageError(
+            f"accelerate was given {_name(pipeline)}",
+            allowed="a pipeline of Chronos-2 in PyTorch",
+            fix="accelerate(Chronos2Pipeline.from_pretrained(...)); what load() returns is fast as it is",
+        )
+    return AcceleratedPipeline(model)
 
 
 class AcceleratedPipeline(Chronos2Pipeline):  # type: ignore[misc]
     """`Chronos2Pipeline` whose fine-tuning runs by segments too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        _use_segments(model)
+        super().__init__(model)
 
     def fit(self, *args: Any, callbacks: list[TrainerCallback] | None = None, **kwargs: Any) -> Any:
         """As upstream's `fit`; returns an accelerated pipeline."""
@@ -90,6 +107,11 @@ class SegmentedEncoder(Chronos2Encoder):  # type: ignore[misc]
         return Chronos2EncoderOutput(last_hidden_state=hidden[segments.rank])
 
 
+def _name(pipeline: object) -> str:
+    model = getattr(pipeline, "model", None)
+    return type(pipeline).__name__ + (f" of a {type(model).__name__}" if model is not None else "")
+
+
 def _all_single(group_ids: Tensor) -> bool:
     """Whether every row is a group of its own; not asked of a graph, which answers any ids."""
     if torch.compiler.is_compiling() or (group_ids.is_cuda and torch.cuda.is_current_stream_capturing()):
@@ -97,7 +119,7 @@ def _all_single(group_ids: Tensor) -> bool:
     return bool(group_ids.unique().numel() == len(group_ids))
 
 
-def _use_segments(model: Any) -> None:
+def _use_segments(model: nn.Module) -> None:
     """Change the class of the encoder inside `model`, which may be wrapped by LoRA."""
     upstream = next(module for module in model.modules() if isinstance(module, Chronos2Model))
     upstream.encoder.sizes = sizes_of(upstream)
