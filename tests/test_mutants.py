@@ -10,7 +10,7 @@ import torch
 from chronos.chronos2 import Chronos2Model
 
 from checkpoints import make_checkpoint
-from chronos_export import exporting, proof
+from chronos_export import exporting, polygraphy_runners, proof
 from chronos_export import validate as validation
 from chronos_export.cases import Case
 from chronos_export.checkpoint import Checkpoint, load_checkpoint, load_reference
@@ -37,7 +37,7 @@ def reference(checkpoint: Checkpoint) -> Chronos2Model:
 @pytest.fixture(scope="module")
 def upstream_once() -> Iterator[None]:
     """Upstream's answers are the same for every mutant, so each is computed once."""
-    compute, answers = validation._upstream, {}
+    compute, answers = validation.upstream_forecast, {}
 
     def remembered(model: Chronos2Model, case: Case, dtype: torch.dtype) -> torch.Tensor:
         key = (dtype, *(array.tobytes() for array in case.feed.values()))
@@ -46,7 +46,8 @@ def upstream_once() -> Iterator[None]:
         return answers[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "_upstream", remembered)
+        for module in (validation, polygraphy_runners):
+            patch.setattr(module, "upstream_forecast", remembered)
         yield
 
 

@@ -11,38 +11,36 @@ from __future__ import annotations
 
 import copy
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from chronos.chronos2 import Chronos2Model
-from numpy.typing import NDArray
 from polygraphy.backend.base import BaseRunner
-from polygraphy.common import TensorMetadata
-from polygraphy.comparator import Comparator, RunResults
-from polygraphy.json import save_json
-from polygraphy.logger import G_LOGGER
-from torch import Tensor
 
 from chronos_export.cases import Case
 from chronos_export.exact import in_float64
-from chronos_export.graph_contract import INPUTS, OUTPUT
 from chronos_export.int8 import in_int8
+from chronos_export.polygraphy_runners import (
+    REFERENCE,
+    Floats,
+    SessionRunner,
+    Upstream,
+    UpstreamRunner,
+    ask,
+    quiet_polygraphy,
+    save_answers,
+    upstream_forecast,
+)
 from chronos_export.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.session import Session
 from chronos_export.tf32 import InTf32
 
 NOISE_FACTOR = 10.0  # another rounding of the same model is up to 9.7 times as far (LOG.md)
-REFERENCE = "upstream"
-Floats = NDArray[np.floating[Any]]
-Upstream: TypeAlias = Chronos2Model | InTf32
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,8 @@ def validate(
     exact, alike = in_float64(reference), _in_precision(reference, precision)
     lone = [case for case in cases if case.is_univariate]
     results: list[CaseResult] = []
-    with stage("validate", report) as progress, _quiet_polygraphy():
-        answers = [_run(UpstreamRunner(reference), case) for case in cases]
+    with stage("validate", report) as progress, quiet_polygraphy():
+        answers = [ask(UpstreamRunner(reference), case) for case in cases]
         progress.step(0.4, REFERENCE)
         truths = {
             case.name: _truth(exact, alike, case, out) for case, out in zip(cases, answers, strict=True)
@@ -158,24 +156,10 @@ def validate(
                 progress.step(0.6 + 0.4 * (number + 1) / len(candidates), runner.name)
         verdict = Verdict(tuple(results))
         if folder is not None:
-            _write(folder, cases, answers, verdict)
+            save_answers(folder, cases, answers)
+            results_as_json = [asdict(result) for result in verdict.results]
+            (folder / "results.json").write_text(json.dumps(results_as_json, indent=1))
     return verdict
-
-
-@torch.no_grad()
-def _upstream(model: Upstream, case: Case, dtype: torch.dtype) -> Tensor:
-    """Upstream's forward, fed as upstream's pipeline feeds it: covariates in whole patches."""
-    patch = model.chronos_config.output_patch_size
-    future = torch.from_numpy(case.future_covariates).to(dtype)
-    patches = -(-future.shape[1] // patch)
-    padding = torch.full((len(future), patches * patch - future.shape[1]), torch.nan, dtype=dtype)
-    out: Tensor = model(
-        context=torch.from_numpy(case.context).to(dtype),
-        group_ids=torch.from_numpy(case.group_ids),
-        future_covariates=torch.cat([future, padding], dim=1),
-        num_output_patches=patches,
-    ).quantile_preds
-    return out
 
 
 def _in_precision(model: Chronos2Model, precision: Precision) -> Upstream | None:
@@ -190,11 +174,11 @@ def _in_precision(model: Chronos2Model, precision: Precision) -> Upstream | None
 
 
 def _truth(exact: Chronos2Model, alike: Upstream | None, case: Case, forecast: Floats) -> Truth:
-    exact_forecast = _upstream(exact, case, torch.float64).numpy()
+    exact_forecast = upstream_forecast(exact, case, torch.float64).numpy()
     context = torch.from_numpy(case.context)[:, -exact.chronos_config.context_length :]
     _, (_, scale) = exact.instance_norm(context)
     scale = scale[..., None].numpy()
-    own = forecast if alike is None else _upstream(alike, case, torch.float32).numpy()
+    own = forecast if alike is None else upstream_forecast(alike, case, torch.float32).numpy()
     noise = (np.abs(own - exact_forecast) / scale).max(axis=(1, 2))
     rounding = (np.finfo(np.float32).eps * np.abs(exact_forecast) / scale).max(axis=(1, 2))
     # Where upstream overflows its own narrow type, nothing but a finite forecast can be asked for.
@@ -244,78 +228,9 @@ def _crossings(forecast: Floats, scale: Floats) -> Floats:
     return np.maximum(-np.diff(forecast.astype(np.float64), axis=1) / scale, 0)
 
 
-class _Runner(BaseRunner, ABC):  # type: ignore[misc]
-    """A runner of the graph contract; subclasses say how it forecasts."""
-
-    @abstractmethod
-    def forecast(self, feed: dict[str, Any]) -> Floats:
-        """float32 [rows, quantiles, steps]."""
-
-    def infer_impl(self, feed_dict: dict[str, Any]) -> dict[str, Any]:
-        begin = perf_counter()
-        out = self.forecast(feed_dict)
-        self.inference_time = perf_counter() - begin
-        return {OUTPUT: out}
-
-    def get_input_metadata_impl(self) -> TensorMetadata:
-        return (
-            TensorMetadata()
-            .add("context", np.float32, (None, None))
-            .add("group_ids", np.int64, (None,))
-            .add("future_covariates", np.float32, (None, None))
-        )
-
-
-class UpstreamRunner(_Runner):
-    """Polygraphy runner of the untouched upstream model."""
-
-    def __init__(self, model: Chronos2Model) -> None:
-        super().__init__(name=REFERENCE)
-        self.model = model
-
-    def forecast(self, feed: dict[str, Any]) -> Floats:
-        return _upstream(self.model, Case("", **feed), torch.float32).numpy()
-
-
-class SessionRunner(_Runner):
-    """Polygraphy runner of one of our sessions, on its general or its univariate graph."""
-
-    def __init__(self, session: Session, name: str, univariate: bool = False) -> None:
-        super().__init__(name=name)
-        self.session, self.univariate = session, univariate
-
-    def forecast(self, feed: dict[str, Any]) -> Floats:
-        context, group_ids, future = (torch.from_numpy(feed[name]) for name in INPUTS)
-        if self.univariate:
-            return self.session.run_univariate(context, future).cpu().numpy()
-        return self.session.run(context, group_ids, future).cpu().numpy()
-
-
-def _run(runner: BaseRunner, case: Case) -> Floats:
-    results = Comparator.run([runner], data_loader=[case.feed])
-    return np.asarray(results[runner.name][0][OUTPUT])
-
-
 def _attempt(runner: BaseRunner, case: Case) -> Floats | Exception:
     """A candidate's answer. Whatever it raises is its failure on that case, not the end of the proof."""
     try:
-        return _run(runner, case)
+        return ask(runner, case)
     except Exception as error:
         return error
-
-
-def _write(folder: Path, cases: Sequence[Case], answers: Sequence[Floats], verdict: Verdict) -> None:
-    save_json([case.feed for case in cases], str(folder / "inputs.json"))
-    golden = RunResults()
-    golden.add([{OUTPUT: answer} for answer in answers], runner_name=REFERENCE)
-    golden.save(str(folder / "golden.json"))
-    names = "\n".join(f"{number}\t{case.name}" for number, case in enumerate(cases))
-    (folder / "cases.tsv").write_text(names + "\n")
-    results = [asdict(result) for result in verdict.results]
-    (folder / "results.json").write_text(json.dumps(results, indent=1))
-
-
-@contextmanager
-def _quiet_polygraphy() -> Iterator[None]:
-    with G_LOGGER.verbosity(G_LOGGER.ERROR):
-        yield
