@@ -11,6 +11,7 @@ import torch
 from chronos_export.artifact import Artifact
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.ort_session import OrtSession
+from memory import in_a_fresh_process
 
 Artifacts = Callable[[str], Artifact]
 
@@ -54,3 +55,18 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(MachineError, match="on CPUExecutionProvider, not on CUDAExecutionProvider"):
         OrtSession(artifact_of("toy").path, "cuda")
+
+
+def test_a_shape_that_comes_back_takes_no_more_memory(artifact_of: Artifacts) -> None:
+    """By default onnxruntime takes as much again."""
+    code = f"""
+import json, pathlib, torch
+from memory import peaks
+from chronos_export.ort_session import OrtSession
+session = OrtSession(pathlib.Path({str(artifact_of("toy").path)!r}), threads=1)
+call = torch.randn(300, 1000), torch.zeros(300, dtype=torch.int64), torch.full((300, 16), torch.nan)
+print(json.dumps(peaks(*[lambda: session.run(*call)] * 4)))
+"""
+    first, *later = in_a_fresh_process(code)
+    assert first > 30e6
+    assert max(later) < 1.2 * first

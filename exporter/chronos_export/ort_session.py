@@ -95,6 +95,8 @@ def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    # Otherwise a shape gets memory of its own from its second call on, as much again as the first call took.
+    options.enable_mem_pattern = False
     # Otherwise its threads keep a core busy for 30 ms after a call, at the cost of those that follow.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
