@@ -80,3 +80,24 @@ def test_open_what_is_not_there(tmp_path: Path) -> None:
         open_artifact(tmp_path / "nothing")
     with pytest.raises(IntegrityError, match="not an artifact"):
         open_artifact(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "fix"),
+    [
+        ("my own", "no folder my own", "chronos-export --model demo --batch 100 -o 'my own'"),
+        ("here/mine", "no folder here/mine", "chronos-export --model demo --batch 100 -o here/mine"),
+        ("some/model", "no folder some/model", "chronos-export --model some/model --batch 100 -o model"),
+        ("here/model.onnx", "here/model.onnx is a file", "name the folder: here"),
+    ],
+)
+def test_what_is_no_folder(
+    given: str, said: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of the hub is exported first; a path that only lacks its last part is a path."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "model.onnx").write_text("a graph")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=said) as error:
+        open_artifact(given)
+    assert error.value.fix == fix

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import onnxruntime as ort
 import pytest
 import torch
 
 from chronos_export.artifact import Artifact
+from chronos_export.checkpoint import load_checkpoint
 from chronos_export.errors import MachineError, UsageError
+from chronos_export.exporting import write_graphs
 from chronos_export.ort_session import OrtSession
+from chronos_export.precision import precision_of
 from memory import in_a_fresh_process
 
 Artifacts = Callable[[str], Artifact]
@@ -70,3 +74,10 @@ print(json.dumps(peaks(*[lambda: session.run(*call)] * 4)))
     first, *later = in_a_fresh_process(code)
     assert first > 30e6
     assert max(later) < 1.2 * first
+
+
+def test_a_type_without_kernels_names_the_runtime_that_has_them(toy: Path, tmp_path: Path) -> None:
+    write_graphs(load_checkpoint(str(toy)), tmp_path, precision_of("bfloat16"))
+    with pytest.raises(MachineError, match=r"CPUExecutionProvider cannot run \w+\.onnx") as error:
+        OrtSession(tmp_path)
+    assert f"load({str(tmp_path)!r}, provider='openvino')" in error.value.fix

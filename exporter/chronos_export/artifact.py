@@ -5,6 +5,7 @@ Every file is what the manifest says before any of them is used.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,14 +58,25 @@ def open_artifact(path: Path | str) -> Artifact:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise UsageError(
-            f"there is no folder {path}",
-            allowed="an artifact that chronos-export published",
-            fix=f"chronos-export --model demo --batch 100 -o {path}",
+            f"{path} is a file" if folder.exists() else f"there is no folder {path}",
+            allowed="the folder of an artifact that chronos-export published",
+            fix=_how_to_have(folder),
         )
     artifact = Artifact(folder, read_manifest(folder))
     for name, record in artifact.manifest.files.items():
         _verify(artifact, name, record)
     return artifact
+
+
+def _how_to_have(folder: Path) -> str:
+    """What helps someone who named `folder`, which is none: perhaps a file, perhaps a model on the hub."""
+    from chronos_export.source import is_hub_id
+
+    if folder.exists():
+        return f"name the folder: {folder.parent}"
+    on_the_hub = is_hub_id(str(folder)) and not folder.parent.exists()
+    model, output = (str(folder), folder.name) if on_the_hub else ("demo", str(folder))
+    return shlex.join(["chronos-export", "--model", model, "--batch", "100", "-o", output])
 
 
 def _verify(artifact: Artifact, name: str, record: FileRecord) -> None:

@@ -105,7 +105,7 @@ def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
         raise MachineError(
             f"onnxruntime's {provider} cannot run {path.name}: {error}",
             allowed="the types that it has kernels for: float32 everywhere, bfloat16 on a GPU only",
-            fix="chronos-export --dtype float32 ...",
+            fix=f"load({str(path.parent)!r}, provider='openvino'), or chronos-export --dtype float32 ...",
         ) from error
     if session.get_providers()[0] != provider:
         raise MachineError(
