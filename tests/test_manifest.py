@@ -64,6 +64,15 @@ def test_newer_schema(artifact: Path) -> None:
     assert caught.value.fix == "pip install --upgrade 'chronos-export>=7.8.9'"
 
 
+@pytest.mark.parametrize("schema", [0, None, "2"])
+def test_a_schema_that_no_newer_version_reads(artifact: Path, schema: object) -> None:
+    file = artifact / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": schema}))
+    with pytest.raises(IntegrityError, match=f"has schema {schema!r}") as caught:
+        open_artifact(artifact)
+    assert caught.value.fix == "export it again with this version"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", "\0"])
 def test_manifest_that_is_none(artifact: Path, text: str) -> None:
     (artifact / "manifest.json").write_text(text)
