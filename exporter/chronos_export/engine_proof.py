@@ -17,6 +17,7 @@ from chronos_export.manifest import hash_file
 from chronos_export.precision import Precision
 from chronos_export.progress import Report
 from chronos_export.session import Session
+from chronos_export.tensorrt_session import TensorRtSession
 from chronos_export.trt_libraries import import_tensorrt, require_installed
 from chronos_export.validate import CaseResult, validate
 
@@ -93,7 +94,5 @@ def split_cases(cases: Sequence[Case], info: EngineInfo) -> tuple[list[Case], li
 
 
 def _session(info: EngineInfo) -> Session:
-    from chronos_export.tensorrt_session import TensorRtSession
-
     digest = hash_file(info.path).sha256
     return TensorRtSession(load_engine(info, digest, plugin_library(), ""), info)

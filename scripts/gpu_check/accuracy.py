@@ -41,9 +41,8 @@ def check_accelerated(setting: Setting) -> Iterator[Record]:
         yield from as_records(verdict.results, mode)
     for mode in NARROW if setting.device == "cuda" else NARROW[:1]:
         general = rewrite(load_reference(checkpoint).model)
-        modules = (m.to(setting.device, getattr(torch, mode)) for m in (univariate(general), general))
-        lone, general = modules
-        session = OnDevice(TorchSession(general, lone), setting.device)
+        narrow = [m.to(setting.device, getattr(torch, mode)) for m in (general, univariate(general))]
+        session = OnDevice(TorchSession(*narrow), setting.device)
         verdict = validate(reference, {"rewritten": session}, cases, precision_of(mode))
         yield from as_records(verdict.results, mode)
 
