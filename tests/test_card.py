@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from artifacts import make
+from artifacts import MANIFEST, make
+from chronos_export.card import write_card
 
 
 def test_readme_says_what_the_manifest_says(tmp_path: Path) -> None:
@@ -17,5 +19,11 @@ def test_readme_says_what_the_manifest_says(tmp_path: Path) -> None:
         "1.25e-06",
         "| a\\|b | 1e-06 |",
         "polygraphy run",
+        "- engines: none",
     ):
         assert said in text, said
+
+
+def test_readme_names_the_engines(tmp_path: Path) -> None:
+    write_card(tmp_path, replace(MANIFEST, engines=[{"path": "engines/a.plan"}, {"path": "engines/b.plan"}]))
+    assert "- engines: engines/a.plan, engines/b.plan" in (tmp_path / "README.md").read_text()

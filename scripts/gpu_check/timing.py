@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 _HEAD_START = 20_000_000  # clock cycles, some 10 ms: the host enqueues ahead, so its own time is not measured
 _MOST_CALLS = 50
+_BUDGET_MS = 400.0
 
 
 def median_ms(
-    run: Callable[[T], object], inputs: Sequence[T], *, budget_ms: float = 400.0, warm: int = 3
+    run: Callable[[T], object], inputs: Sequence[T], *, budget_ms: float = _BUDGET_MS, warm: int = 3
 ) -> float:
     """Median time of `run` on the GPU, each call on the next of `inputs`; on the host where there is no GPU.
 
@@ -34,11 +35,11 @@ def median_ms(
     return statistics.median(times(run, islice(turns, _calls(expected, budget_ms))))
 
 
-def latency_ms(run: Callable[[T], object], inputs: Sequence[T], *, budget_ms: float = 400.0) -> float:
+def latency_ms(run: Callable[[T], object], inputs: Sequence[T]) -> float:
     """Median time from a call of `run` to its answer, the host's time included; as `median_ms`."""
     turns = cycle(inputs)
     expected = _host_times_ms(run, islice(turns, 5))[-1]
-    return statistics.median(_host_times_ms(run, islice(turns, _calls(expected, budget_ms))))
+    return statistics.median(_host_times_ms(run, islice(turns, _calls(expected, _BUDGET_MS))))
 
 
 def _calls(expected_ms: float, budget_ms: float) -> int:
