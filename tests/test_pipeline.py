@@ -206,6 +206,18 @@ def test_an_infinity_stays_in_its_group(near: Three) -> None:
     assert not out[2].isfinite().all()
 
 
+@pytest.mark.parametrize("level", [0.1, 19.99, 123456.789])
+def test_a_constant_covariate_tells_nothing_on_any_level(level: float, demo: Three) -> None:
+    """As in float64; where upstream's float32 misses the mean by a bit, that bit is divided by itself."""
+    target = noise(30)
+
+    def forecast(pipeline: Chronos2Pipeline, constant: float) -> torch.Tensor:
+        return pipeline.predict([torch.stack([target, torch.full((30,), constant)])], 16)[0][:1]
+
+    wanted = [forecast(demo.upstream, 0.0)], [forecast(demo.exact, 0.0)]
+    assert_as_upstream([forecast(demo.mine, level)], *wanted)
+
+
 def test_threads_share_a_pipeline(near: Three) -> None:
     inputs = [[noise(4, 50 + i, seed=i), noise(30 + i, seed=i)] for i in range(12)]
     alone = [near.mine.predict(series, prediction_length=20) for series in inputs]
