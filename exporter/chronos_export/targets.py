@@ -92,14 +92,15 @@ def require(options: EngineOptions, precision: Precision) -> None:
         MachineError: A package, the plugin library or a GPU is missing.
     """
     target, _ = choose(options, precision)
-    if target is not None and precision.is_quantized:
+    if target is None:
+        return
+    if precision.is_quantized:
         raise UsageError(
             f"{target} cannot build {precision.name} engines",
             allowed="float32, tf32, float16, bfloat16",
             fix=f"chronos-export --dtype {precision.name} --target onnxruntime ...",
         )
-    if target is not None:
-        check_machine(target, options.attention, plugin_library(), options.compute_capabilities)
+    check_machine(target, options.attention, plugin_library(), options.compute_capabilities)
 
 
 def build_engines(
