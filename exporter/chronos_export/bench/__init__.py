@@ -5,10 +5,10 @@
     peers         the ways to answer them; variants are upstream's model with another group attention
     measure       alternating rounds, ratios within a round; memory, work_left and machine beside them
     host          the share of a forecast outside of the model
-    scaling       seconds a row as the batch grows
+    scaling       seconds a sample as the batch grows; plot draws them
     cold_start    fresh processes to their first forecast; first_forecast is what they run
     aims          what all this is meant to reach
-    report, plot  the tables and the picture; results are what they are made from
+    report        the tables; results are what they are made from
 
 `run` does it all.
 """

@@ -105,7 +105,8 @@ def _flat(results: Results) -> Aim:
 def _bounded(results: Results) -> Aim:
     name = f"memory bounded by the call: {MANY - FEW} rows more take at most twice their own size"
     scaling = results.scaling
-    few, many = (scaling.memory[FEW], scaling.memory[MANY]) if scaling else (None, None)
+    ours = scaling.of(OURS) if scaling else {}
+    few, many = (ours[rows].memory if rows in ours else None for rows in (FEW, MANY))
     if scaling is None or few is None or many is None:
         return Aim(name, NOT_MEASURED, None)
     more, allowed = many - few, 2 * (scaling.batch_bytes[MANY] - scaling.batch_bytes[FEW])

@@ -35,6 +35,7 @@ from chronos_export.tuning import tune
 
 UPSTREAM = "upstream, batch in one call"
 UPSTREAM_BEST = "upstream at its best batch_size"
+LOOP = "a loop over groups (our reading of #442)"
 DENSE_ONNX = "dense ONNX (upstream, traced) at its best batch"
 OURS = "ours, onnxruntime"
 SIZES = (1, 5, 10, 20, 40, 100)
@@ -83,7 +84,7 @@ def peers_of(subject: Subject, compiled: bool = False) -> Iterator[Peer]:
     yield Peer("upstream, bfloat16 autocast", in_bfloat16, "bfloat16")
     yield Peer("upstream, bfloat16 autocast at its best batch_size", in_bfloat16, "bfloat16", SIZES)
     yield Peer("upstream, float16 autocast", _autocast(model, torch.float16), "float16")
-    yield Peer("a loop over groups (our reading of #442)", _torch(lambda: per_group(model)))
+    yield Peer(LOOP, _torch(lambda: per_group(model)))
     yield Peer("padded [groups, longest]", _torch(lambda: padded(model)))
     yield Peer(DENSE_ONNX, lambda: _traced(subject), sizes=SIZES)
     yield Peer("ours, PyTorch (accelerate)", _torch(lambda: _accelerated(model)))

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from chronos_export.bench.aims import LAYERS, ROWS, aims
 from chronos_export.bench.cold_start import Start
 from chronos_export.bench.measure import Timing
-from chronos_export.bench.peers import OURS, UPSTREAM, UPSTREAM_BEST
 from chronos_export.bench.results import Results
-from chronos_export.bench.workloads import GROUPED, of_rows
-
-CURVE = (UPSTREAM, UPSTREAM_BEST, OURS)
+from chronos_export.bench.scaling import PEERS
 
 
 def as_markdown(results: Results) -> str:
@@ -21,8 +18,8 @@ def as_markdown(results: Results) -> str:
         _aims(results),
         _overview(results),
         *(_workload(results, name) for name in workloads_of(results)),
-        _curve(results),
         _scaling(results),
+        _memory(results),
         _host(results),
         _starts(results),
     ]
@@ -32,12 +29,6 @@ def as_markdown(results: Results) -> str:
 def workloads_of(results: Results) -> list[str]:
     """The names of the workloads timed so far, in order."""
     return list(dict.fromkeys(timing.workload for timing in results.timings))
-
-
-def curve_of(results: Results, peer: str) -> dict[int, float]:
-    """Rows -> seconds a sample of one peer in groups of 20."""
-    found = [t for t in results.timings if t.peer == peer and t.workload == of_rows(GROUPED, t.rows)]
-    return {t.rows: t.seconds_a_sample for t in sorted(found, key=lambda t: t.rows) if t.seconds_a_sample}
 
 
 def _table(title: str, head: str, rows: Sequence[tuple[str, ...]], text: str = "") -> str:
@@ -73,7 +64,7 @@ def _aims(results: Results) -> str:
 
 
 def _overview(results: Results) -> str:
-    names = [name for name in workloads_of(results) if len(results.of(name)) > len(CURVE)]
+    names = workloads_of(results)
     peers = dict.fromkeys(timing.peer for timing in results.timings)
     cells = {(t.peer, t.workload): f"{t.ratio:.2f}" for t in results.timings if t.ratio}
     rows = [(peer, *(cells.get((peer, name), "-") for name in names)) for peer in peers]
@@ -104,26 +95,28 @@ def _row(t: Timing) -> tuple[str, ...]:
     )
 
 
-def _curve(results: Results) -> str:
-    curves = {peer: curve_of(results, peer) for peer in CURVE}
-    counts = sorted({rows for curve in curves.values() for rows in curve})
-    rows = [
-        (str(count), *(f"{curves[peer][count]:.3f}" if count in curves[peer] else "-" for peer in CURVE))
-        for count in counts
-    ]
-    return _table("Seconds a sample against rows, groups of 20", " | ".join(["rows", *CURVE]), rows)
-
-
 def _scaling(results: Results) -> str:
     found = results.scaling
     if found is None:
         return ""
     rows = [
-        (str(count), f"{seconds:.5f}", _megabytes(found.memory[count]), _megabytes(found.batch_bytes[count]))
-        for count, seconds in found.seconds_a_row.items()
+        (str(count), *(_seconds(found.of(peer)[count].seconds_a_sample) for peer in PEERS))
+        for count in found.batch_bytes
     ]
-    head = "rows | s/row | peak MB | MB of the rows and their forecasts"
-    return _table("Ours as the batch grows, two layers, groups of 20", head, rows)
+    head = " | ".join(["rows", *PEERS])
+    return _table("Seconds a sample as the batch grows, two layers, groups of 20", head, rows)
+
+
+def _memory(results: Results) -> str:
+    found = results.scaling
+    if found is None:
+        return ""
+    rows = [
+        (str(count), *(_megabytes(found.of(peer)[count].memory) for peer in PEERS), _megabytes(size))
+        for count, size in found.batch_bytes.items()
+    ]
+    head = " | ".join(["rows", *PEERS, "the rows and their forecasts"])
+    return _table("Peak MB as the batch grows, two layers, groups of 20", head, rows)
 
 
 def _host(results: Results) -> str:
@@ -146,6 +139,10 @@ def _steps(start: Start) -> str:
 
 def _met(met: bool | None) -> str:
     return {True: "yes", False: "no", None: "-"}[met]
+
+
+def _seconds(count: float | None) -> str:
+    return "-" if count is None else f"{count:.3f}"
 
 
 def _megabytes(count: int | None) -> str:

@@ -26,7 +26,7 @@ class Results:
         bandwidth: Best bytes a second of a copy.
         timings: Every peer on every workload so far.
         host: How long pipelines were outside of their sessions.
-        scaling: Ours at 100 and 2000 rows.
+        scaling: Peers as the batch grows.
         starts: Exports and first forecasts of fresh processes.
     """
 
@@ -60,17 +60,15 @@ class Results:
         if not file.exists():
             return None
         found = json.loads(file.read_text())
-        timings = [Timing(**{**t, "spread": t["spread"] and tuple(t["spread"])}) for t in found["timings"]]
         kept: dict[str, Any] = {
+            "timings": _timings(found["timings"]),
             "host": [HostTime(**host) for host in found["host"]],
-            "scaling": None,
-            "timings": timings,
+            "starts": [Start(**start) for start in found["starts"]],
         }
         if scaling := found["scaling"]:
-            tables = ("seconds_a_row", "memory", "batch_bytes")  # by rows, which JSON makes strings of
-            by_rows = {name: {int(rows): x for rows, x in scaling[name].items()} for name in tables}
-            kept["scaling"] = Scaling(**{**scaling, **by_rows})
-        return cls(**{**found, **kept, "starts": [Start(**start) for start in found["starts"]]})
+            sizes = {int(rows): size for rows, size in scaling["batch_bytes"].items()}
+            kept["scaling"] = Scaling(_timings(scaling["timings"]), scaling["growth"], sizes)
+        return cls(**{**found, **kept})
 
     def is_of(self, other: Results) -> bool:
         """Whether both are of the same model on the same machine."""
@@ -82,3 +80,7 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cpu.md").write_text(markdown)
         (folder / "cpu.json").write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+
+
+def _timings(stored: list[dict[str, Any]]) -> list[Timing]:
+    return [Timing(**{**timing, "spread": timing["spread"] and tuple(timing["spread"])}) for timing in stored]

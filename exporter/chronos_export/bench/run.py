@@ -11,12 +11,12 @@ from chronos_export.bench.machine import copy_bandwidth, environment, matmul_pea
 from chronos_export.bench.measure import LONGEST, compare
 from chronos_export.bench.peers import Peer, peers_of
 from chronos_export.bench.plot import plot
-from chronos_export.bench.report import CURVE, as_markdown
+from chronos_export.bench.report import as_markdown
 from chronos_export.bench.results import Results
 from chronos_export.bench.scaling import scaling
 from chronos_export.bench.subject import Subject
 from chronos_export.bench.work_left import flops_left
-from chronos_export.bench.workloads import Workload, all_workloads, groups_of_20
+from chronos_export.bench.workloads import Workload, all_workloads
 from chronos_export.errors import UsageError
 
 
@@ -55,17 +55,13 @@ def run_bench(
     if only:
         results = _with_others(results, output, works)
     peers = list(peers_of(subject, compiled))
-    batches = [(work, peers) for work in works]
-    if rows > 40 and not only:  # a point more for the curve of seconds a sample
-        batches.append((groups_of_20(40), [peer for peer in peers if peer.name in CURVE]))
-    for work, contenders in batches:
+    for work in works:
         ideal = flops_left(subject.model.config, work) / results.peak
-        results.timings += compare(contenders, work, rounds, ideal, longest, say)
+        results.timings += compare(peers, work, rounds, ideal, longest, say)
         results.timings.sort(key=lambda timing: order.get(timing.workload, len(order)))
         results.write(output, as_markdown(results))
     if not only:
         _surroundings(subject, peers, results, output, say)
-    plot(results, output / "cpu.png")
     return results
 
 
@@ -76,6 +72,7 @@ def _surroundings(
     results.host = host_times(peers, subject, min(results.rows, 40), say)
     results.write(output, as_markdown(results))
     results.scaling = scaling(subject, say)
+    plot(results.scaling, output / "cpu.png")
     for start in cold_starts(subject, say):
         results.starts.append(start)
         results.write(output, as_markdown(results))
