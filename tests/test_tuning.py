@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import sleep
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from chronos_export import tuning
 from chronos_export.artifact import Artifact
 from chronos_export.ort_session import OrtSession
+from chronos_export.schedule import OVERHEAD, OVERHEAD_SHARED
 from chronos_export.tuning import STEPS, TOKENS, tune
 
 PATCH = 16
@@ -104,3 +106,12 @@ def test_measures_what_sharing_a_call_costs(cost: float, least: float, most: flo
             return future_covariates
 
     assert least <= tune(Threads(cost * 5e-3), PATCH, 8192).shared <= most
+
+
+def test_the_schedule_expects_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls that take as long side by side as one after the other are expected to."""
+    monkeypatch.setattr(tuning, "_seconds", lambda run: 1.0)
+    session, nothing = Mock(spec=["workers"], workers=2), torch.zeros(1, 1)
+    shared = tuning._shared(session, (nothing, nothing), tokens=160)
+    beside, alone = OVERHEAD + 160, 2 * (OVERHEAD_SHARED + 160) / (2 * shared)  # as in `schedule._assign`
+    assert beside == pytest.approx(alone)
