@@ -29,6 +29,7 @@ _WHERE_FROM = (
     " folder include/ of the TensorRT archive, or of the public repository NVIDIA/TensorRT at the tag of your"
     " version (10.13 or later); then give --include-dir or set TENSORRT_INCLUDE_DIR"
 )
+_KERNEL_ALONE = f"no TensorRT headers, so the kernel alone, for accelerate(); for engines, {_WHERE_FROM}"
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class PluginFiles:
     """The libraries built.
 
     Args:
-        kernel: The kernel behind one C function.
-        tensorrt: The plugin for TensorRT's registry, of any version.
-        dlopen: The plugin that registers itself when opened, for one major version.
+        kernel: The kernel behind one C function, for PyTorch.
+        tensorrt: The plugin for TensorRT's registry, of any version; None without TensorRT's headers.
+        dlopen: The plugin that registers itself when opened, for one major version; None as well.
     """
 
     kernel: Path
-    tensorrt: Path
-    dlopen: Path
+    tensorrt: Path | None
+    dlopen: Path | None
 
 
 def build_plugin(
@@ -56,7 +57,8 @@ def build_plugin(
     """Compile into `output`.
 
     Args:
-        include_dir: Folder of NvInferRuntime.h; None looks where it usually is.
+        include_dir: Folder of NvInferRuntime.h; None looks where it usually is, and without it compiles the
+            kernel alone.
         output: Folder for the libraries; made if it is missing, an earlier build in it is replaced.
         architectures: CUDA architectures as CMake names them, "90" or "80-real"; if empty, all that
             the kernel is made for.
@@ -64,7 +66,7 @@ def build_plugin(
 
     Raises:
         UsageError: `include_dir` was given and holds no TensorRT headers.
-        MachineError: No headers, no CMake or no CUDA compiler.
+        MachineError: No CMake or no CUDA compiler.
         BuildError: It does not compile; ends with what the compiler said.
     """
     headers = find_headers(include_dir)
@@ -72,8 +74,11 @@ def build_plugin(
         if shutil.which(tool) is None:
             raise MachineError(f"{tool} is not on PATH, so nothing can be compiled", fix=f"install {package}")
     with stage("plugin", report) as running, tempfile.TemporaryDirectory(prefix="chronos-plugin-") as folder:
-        running.step(0.0, f"headers: {headers}")
-        options = [f"-DTENSORRT_INCLUDE_DIR={headers}"]
+        if headers:
+            running.step(0.0, f"headers: {headers}")
+        else:
+            running.step(message=_KERNEL_ALONE)
+        options = [f"-DTENSORRT_INCLUDE_DIR={headers or ''}"]
         if architectures:
             options.append(f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(architectures)}")
         _run(["cmake", "-S", str(source_dir()), "-B", folder, *options])
@@ -81,13 +86,17 @@ def build_plugin(
         _run(["cmake", "--build", folder, "--parallel", str(os.cpu_count() or 1)])
         return PluginFiles(
             kernel=_publish(Path(folder, KERNEL_NAME), output),
-            tensorrt=_publish(Path(folder, PLUGIN_NAME), output),
-            dlopen=_publish(Path(folder, DLOPEN_NAME), output),
+            tensorrt=_publish(Path(folder, PLUGIN_NAME), output) if headers else None,
+            dlopen=_publish(Path(folder, DLOPEN_NAME), output) if headers else None,
         )
 
 
-def find_headers(include_dir: Path | None) -> Path:
-    """The folder of TensorRT's headers: as given, or TENSORRT_INCLUDE_DIR, or where packages put them."""
+def find_headers(include_dir: Path | None) -> Path | None:
+    """The folder of TensorRT's headers: as given, in TENSORRT_INCLUDE_DIR, or where packages put them, if any.
+
+    Raises:
+        UsageError: One was given, and they are not in it.
+    """
     asked = include_dir or (Path(given) if (given := os.environ.get("TENSORRT_INCLUDE_DIR")) else None)
     if asked:
         if not (asked / _HEADER).is_file():
@@ -95,13 +104,7 @@ def find_headers(include_dir: Path | None) -> Path:
                 f"{asked} holds no {_HEADER}", allowed="TensorRT's include folder", fix=_WHERE_FROM
             )
         return asked.absolute()
-    for folder in USUAL_FOLDERS:
-        if (folder / _HEADER).is_file():
-            return folder
-    raise MachineError(
-        f"TensorRT's headers were not given and are in none of {', '.join(map(str, USUAL_FOLDERS))}",
-        fix=_WHERE_FROM,
-    )
+    return next((folder for folder in USUAL_FOLDERS if (folder / _HEADER).is_file()), None)
 
 
 def source_dir() -> Path:

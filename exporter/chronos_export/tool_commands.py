@@ -46,7 +46,7 @@ def plugin() -> None:
 @click.option("--arch", metavar="SM[,SM]", help="GPUs to compile for: 90 or 80,90. All of them by default.")
 @talking
 def build(console: Console, include_dir: Path | None, output: Path | None, arch: str | None) -> None:
-    """Compile the kernel and the plugin on this machine."""
+    """Compile the kernel and, with TensorRT's headers, the plugin on this machine."""
     from dataclasses import asdict
 
     from chronos_export.compiled import plugin_folder
@@ -55,7 +55,7 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
     folder = output or plugin_folder()
     architectures = arch.split(",") if arch else ()
     built = build_plugin(include_dir, folder, architectures=architectures, report=console.report)
-    paths = {name: str(path) for name, path in asdict(built).items()}
+    paths = {name: str(path) for name, path in asdict(built).items() if path}
     console.result(paths, as_lines(paths))
 
 

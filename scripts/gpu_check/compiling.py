@@ -36,11 +36,15 @@ def use_kernel() -> None:
 def compile_plugin(setting: Setting) -> Iterator[Record]:
     """The plugin that engines need to run; TENSORRT_INCLUDE_DIR says where the headers are."""
     from chronos_export.errors import MachineError
-    from chronos_export.plugin_build import build_plugin
+    from chronos_export.plugin_build import build_plugin, find_headers
 
+    name = "the plugin compiles"
+    if find_headers(None) is None:
+        yield {"check": name, "good": None, "detail": "TENSORRT_INCLUDE_DIR was not given"}
+        return
     try:
         build_plugin(None, setting.folder, architectures=[str(setting.architecture)])
     except MachineError as error:
-        yield {"check": "the plugin compiles", "good": None, "detail": error.summary}
+        yield {"check": name, "good": None, "detail": error.summary}
         return
-    yield {"check": "the plugin compiles", "good": True}
+    yield {"check": name, "good": True}
