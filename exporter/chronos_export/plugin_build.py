@@ -92,7 +92,7 @@ def build_plugin(
 
 
 def find_headers(include_dir: Path | None) -> Path | None:
-    """The folder of TensorRT's headers: as given, in TENSORRT_INCLUDE_DIR, or where packages put them, if any.
+    """The folder of TensorRT's headers: as given, in TENSORRT_INCLUDE_DIR, or where packages put them.
 
     Raises:
         UsageError: One was given, and they are not in it.
