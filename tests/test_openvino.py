@@ -86,6 +86,29 @@ def test_loads_as_a_pipeline(artifact: Path) -> None:
     assert_as_upstream(*(pipeline.predict([series], prediction_length=20) for pipeline in asked))
 
 
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from chronos_export.openvino_session import OpenVinoSession
+signal.signal(signal.SIGINT, signal.default_int_handler)
+session = OpenVinoSession(Path(sys.argv[1]))
+session.run_univariate(torch.randn(1, 30), torch.full((1, 16), torch.nan))
+del session
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_a_session_is_gone(graphs: Path) -> None:
+    """OpenVINO makes signals run on a stack of its own, and took it along."""
+    command = [sys.executable, "-c", INTERRUPTED, str(graphs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 def test_without_the_package_the_error_names_the_extra(artifact: Path) -> None:
     code = (
         "import sys; sys.modules['openvino'] = None\n"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib.util
 import threading
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chronos_export.artifact import GENERAL, UNIVARIATE
 from chronos_export.errors import MachineError
@@ -77,11 +78,8 @@ class _Graph:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, int]) -> None:
-        import openvino
-
-        core = openvino.Core()
-        model = core.read_model(_without_functions(path), b"")
-        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **settings})
+        model = _core().read_model(_without_functions(path), b"")
+        self._compiled = _core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **settings})
         self._local = threading.local()
 
     def __call__(self, **feed: Tensor) -> Tensor:
@@ -94,6 +92,14 @@ class _Graph:
             self._local.request = self._compiled.create_infer_request()
         results = self._local.request.infer({name: x.contiguous().numpy() for name, x in feed.items()})
         return torch.from_numpy(results[0].copy())
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO itself, kept: with the last of its cores goes the stack that it made signals run on."""
+    import openvino
+
+    return openvino.Core()
 
 
 def _without_functions(path: Path) -> bytes:
