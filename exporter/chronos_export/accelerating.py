@@ -32,8 +32,8 @@ def accelerate(pipeline: Chronos2Pipeline) -> Chronos2Pipeline:
 
     Returns:
         A pipeline of the same model. `predict`, `embed` and `fit` give upstream's results, and `fit`
-        gradients equal to upstream's. Only the embedding of a patch without any observation is another:
-        no forecast depends on it, and upstream's depends on the rest of the batch.
+        gradients equal to upstream's. Only the embedding of a patch without any observation is another; no
+        forecast depends on it.
 
     Raises:
         UsageError: It is not a pipeline of Chronos-2 in PyTorch.
