@@ -278,20 +278,19 @@ def _norm(g: GraphBuilder, name: str, norm: m.RMSNorm, x: str) -> str:
 
 
 def _product(g: GraphBuilder, name: str, linear: nn.Module, x: str) -> str:
-    """A product with a weight that may be rounded; see `int8` for its quantized form."""
-    if not g.precision.is_quantized:
-        return _linear(g, name, linear, x)
-    assert isinstance(linear, nn.Linear)
-    prefix = f"{g.scope_name}{name}"
-    out = quantized_product(g, f"{prefix}.weight", x, _values(linear.weight).T, x in g.non_negative)
-    return out if linear.bias is None else str(g.Add(out, g.weight(f"{prefix}.bias", _values(linear.bias))))
+    """A product with a weight that may be rounded."""
+    return _linear(g, name, linear, x, rounded=True)
 
 
-def _linear(g: GraphBuilder, name: str, linear: nn.Module, x: str) -> str:
+def _linear(g: GraphBuilder, name: str, linear: nn.Module, x: str, rounded: bool = False) -> str:
+    """A product with a weight; if it may be `rounded`, as `int8` does it where that is asked for."""
     assert isinstance(linear, nn.Linear)
-    prefix = f"{g.scope_name}{name}"
+    prefix, weight = f"{g.scope_name}{name}", _values(linear.weight).T
     kind = g.precision.numpy_type
-    out = g.MatMul(x, g.weight(f"{prefix}.weight", _values(linear.weight).T.astype(kind)))
+    if rounded and g.precision.is_quantized:
+        out = quantized_product(g, f"{prefix}.weight", x, weight, non_negative=x in g.non_negative)
+    else:
+        out = g.MatMul(x, g.weight(f"{prefix}.weight", weight.astype(kind)))
     if linear.bias is not None:
         out = g.Add(out, g.weight(f"{prefix}.bias", _values(linear.bias).astype(kind)))
     return str(out)
@@ -303,8 +302,8 @@ def _residual_mlp(
     """See `ResidualMLP`; its last product is one that may be rounded, or not."""
     with g.scope(name):
         hidden = _activate(g, s, _linear(g, "hidden", block.hidden, x))
-        last = _product if rounded else _linear
-        return str(g.Add(last(g, "output", block.output, hidden), _linear(g, "residual", block.residual, x)))
+        output = _linear(g, "output", block.output, hidden, rounded)
+        return str(g.Add(output, _linear(g, "residual", block.residual, x)))
 
 
 def _activate(g: GraphBuilder, s: m.Sizes, x: str) -> str:
