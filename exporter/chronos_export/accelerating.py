@@ -41,9 +41,7 @@ def accelerate(pipeline: Chronos2Pipeline) -> Chronos2Pipeline:
     Source: the aim of pull request 442 of chronos-forecasting.
     """
     model = getattr(pipeline, "model", None)
-    if not isinstance(model, nn.Module) or not any(
-        isinstance(part, Chronos2Model) for part in model.modules()
-    ):
+    if not isinstance(model, nn.Module) or _upstream_in(model) is None:
         raise UsageError(
             f"accelerate was given {_name(pipeline)}",
             allowed="a pipeline of Chronos-2 in PyTorch",
@@ -119,8 +117,14 @@ def _all_single(group_ids: Tensor) -> bool:
     return bool(group_ids.unique().numel() == len(group_ids))
 
 
+def _upstream_in(model: nn.Module) -> Chronos2Model | None:
+    """Upstream's model, which LoRA may have wrapped."""
+    return next((module for module in model.modules() if isinstance(module, Chronos2Model)), None)
+
+
 def _use_segments(model: nn.Module) -> None:
-    """Change the class of the encoder inside `model`, which may be wrapped by LoRA."""
-    upstream = next(module for module in model.modules() if isinstance(module, Chronos2Model))
+    """Change the class of the encoder of upstream's model inside `model`."""
+    upstream = _upstream_in(model)
+    assert upstream is not None
     upstream.encoder.sizes = sizes_of(upstream)
     upstream.encoder.__class__ = SegmentedEncoder
