@@ -19,7 +19,6 @@ def as_markdown(results: Results) -> str:
         _overview(results),
         *(_workload(results, name) for name in workloads_of(results)),
         _scaling(results),
-        _memory(results),
         _host(results),
         _starts(results),
     ]
@@ -96,27 +95,21 @@ def _row(t: Timing) -> tuple[str, ...]:
 
 
 def _scaling(results: Results) -> str:
-    found = results.scaling
-    if found is None:
+    if results.scaling is None:
         return ""
-    rows = [
-        (str(count), *(_seconds(found.of(peer)[count].seconds_a_sample) for peer in PEERS))
-        for count in found.batch_bytes
-    ]
+    times, memory = [], []
+    for count, size in results.scaling.batch_bytes.items():
+        found = [results.scaling.of(peer)[count] for peer in PEERS]
+        times.append((str(count), *(_seconds(timing.seconds_a_sample) for timing in found)))
+        memory.append((str(count), *(_megabytes(timing.memory) for timing in found), _megabytes(size)))
     head = " | ".join(["rows", *PEERS])
-    return _table("Seconds a sample as the batch grows, two layers, groups of 20", head, rows)
-
-
-def _memory(results: Results) -> str:
-    found = results.scaling
-    if found is None:
-        return ""
-    rows = [
-        (str(count), *(_megabytes(found.of(peer)[count].memory) for peer in PEERS), _megabytes(size))
-        for count, size in found.batch_bytes.items()
-    ]
-    head = " | ".join(["rows", *PEERS, "the rows and their forecasts"])
-    return _table("Peak MB as the batch grows, two layers, groups of 20", head, rows)
+    in_full = f"{head} | the rows and their forecasts"
+    return "\n\n".join(
+        [
+            _table("Seconds a sample as the batch grows, two layers, groups of 20", head, times),
+            _table("Peak MB as the batch grows, two layers, groups of 20", in_full, memory),
+        ]
+    )
 
 
 def _host(results: Results) -> str:

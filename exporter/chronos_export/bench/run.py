@@ -72,11 +72,11 @@ def _surroundings(
     results.host = host_times(peers, subject, min(results.rows, 40), say)
     results.write(output, as_markdown(results))
     results.scaling = scaling(subject, say)
+    results.write(output, as_markdown(results))
     plot(results.scaling, output / "cpu.png")
     for start in cold_starts(subject, say):
         results.starts.append(start)
         results.write(output, as_markdown(results))
-    results.write(output, as_markdown(results))
 
 
 def _with_others(results: Results, output: Path, works: list[Workload]) -> Results:
