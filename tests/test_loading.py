@@ -6,7 +6,6 @@ it: that it is not even imported is part of every test.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -28,12 +27,9 @@ from chronos_export.manifest import Manifest
 from chronos_export.ort_session import OrtSession
 from chronos_export.rebuild import rebuild_command
 from chronos_export.targets import EngineOptions
-from chronos_export.trt_libraries import device_capability
+from engines import needs_rtx, without_gpu
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None,
-    reason="builds engines: pip install 'chronos-export[rtx]'",
-)
+pytestmark = needs_rtx
 PLAN = "engines/tensorrt-rtx.plan"
 BUILT_FOR = ("8.6", "12.0")
 
@@ -94,7 +90,7 @@ def test_validate_asks_the_engine_too(artifact: Path, monkeypatch: pytest.Monkey
         validate_artifact(artifact)
 
 
-@pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
+@without_gpu
 def test_validate_says_why_an_engine_was_not_asked(artifact: Path) -> None:
     (engine,) = validate_artifact(artifact).engines
     assert engine.line == (
@@ -102,7 +98,7 @@ def test_validate_says_why_an_engine_was_not_asked(artifact: Path) -> None:
     )
 
 
-@pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
+@without_gpu
 def test_no_gpu(artifact: Path) -> None:
     with pytest.raises(MachineError, match=r"8\.6, 12\.0, and this machine has no GPU") as raised:
         load(artifact, provider="tensorrt-rtx")
