@@ -17,6 +17,7 @@ from chronos_export.checkpoint import Checkpoint, load_checkpoint, load_referenc
 from chronos_export.errors import AccuracyError
 from chronos_export.ort_session import OrtSession
 from chronos_export.precision import precision_of
+from chronos_export.session import Folder
 from wrong_exports import MUTANTS, Mutant
 
 NAMES = [mutant.name for mutant in MUTANTS]
@@ -53,7 +54,7 @@ def upstream_once() -> Iterator[None]:
 
 def prove(checkpoint: Checkpoint, reference: Chronos2Model, folder: Path) -> validation.Verdict:
     exporting.write_graphs(checkpoint, folder, precision_of("float32"))
-    session = OrtSession(folder, threads=1)
+    session = OrtSession(Folder(folder), threads=1)
     return validation.validate(reference, {"onnxruntime": session}, proof.cases_of(checkpoint.config))
 
 

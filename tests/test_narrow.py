@@ -146,7 +146,7 @@ def test_a_quantized_product_is_off_by_half_steps_only(seed: int, non_negative: 
 
 
 def test_a_row_does_not_depend_on_its_neighbours(artifacts: dict[str, Path]) -> None:
-    session = OrtSession(artifacts["int8"])
+    session = OrtSession(open_artifact(artifacts["int8"]))
     context = torch.randn(4, 128, generator=torch.Generator().manual_seed(0)).cumsum(1)
     context[3] *= 1e6
     future = torch.full((4, 16), torch.nan)

@@ -19,6 +19,7 @@ from chronos_export.exporting import write_graphs
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.ort_session import OrtSession
 from chronos_export.precision import precision_of
+from chronos_export.session import Folder
 from exact import assert_as_upstream, assert_forecast_as_upstream, exact_pipeline
 
 
@@ -44,9 +45,9 @@ def test_ids_that_are_equal_in_32_bits_stay_apart(artifact: Path) -> None:
     context = torch.randn(4, 100, generator=torch.Generator().manual_seed(0)).cumsum(1)
     future = torch.full((4, 16), torch.nan)
     ids = torch.tensor([5, 5 + 2**32, 5, 5 + 2**32])
-    found = OpenVinoSession(artifact).run(context, ids, future)
+    found = OpenVinoSession(open_artifact(artifact)).run(context, ids, future)
     assert_forecast_as_upstream(found, load_checkpoint("demo").pipeline.model, context, ids)
-    merged = OrtSession(artifact).run(context, torch.zeros(4, dtype=torch.int64), future)
+    merged = OrtSession(open_artifact(artifact)).run(context, torch.zeros(4, dtype=torch.int64), future)
     assert (found - merged).abs().max() > 1e-2
 
 
@@ -55,12 +56,12 @@ def test_the_first_call_of_any_groups_is_right(ids: list[int], graphs: Path) -> 
     """Branches of a graph gave wrong answers the first time they were taken."""
     context = torch.randn(len(ids), 100, generator=torch.Generator().manual_seed(0)).cumsum(1)
     group_ids = torch.tensor(ids)
-    found = OpenVinoSession(graphs).run(context, group_ids, torch.full((len(ids), 16), torch.nan))
+    found = OpenVinoSession(Folder(graphs)).run(context, group_ids, torch.full((len(ids), 16), torch.nan))
     assert_forecast_as_upstream(found, make_model("toy"), context, group_ids)
 
 
 def test_threads_share_a_session(artifact: Path) -> None:
-    session = OpenVinoSession(artifact)
+    session = OpenVinoSession(open_artifact(artifact))
     inputs = [torch.randn(3, 50 + n, generator=torch.Generator().manual_seed(n)) for n in range(4)]
     future = torch.full((3, 16), torch.nan)
     alone = [session.run_univariate(x, future) for x in inputs]
@@ -91,8 +92,9 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from chronos_export.openvino_session import OpenVinoSession
+from chronos_export.session import Folder
 signal.signal(signal.SIGINT, signal.default_int_handler)
-session = OpenVinoSession(Path(sys.argv[1]))
+session = OpenVinoSession(Folder(Path(sys.argv[1])))
 session.run_univariate(torch.randn(1, 30), torch.full((1, 16), torch.nan))
 del session
 try:

@@ -19,6 +19,7 @@ from chronos_export.ort_session import OrtSession
 from chronos_export.padding import pad_rows, smallest_profile, unused_ids
 from chronos_export.plan import Limits, plan
 from chronos_export.proof import cases_of
+from chronos_export.session import Folder
 from chronos_export.validate import Verdict, validate
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -55,7 +56,7 @@ def checkpoint(small: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def padded(small_graphs: Path) -> PaddedSession:
-    return PaddedSession(OrtSession(small_graphs, threads=1))
+    return PaddedSession(OrtSession(Folder(small_graphs), threads=1))
 
 
 def prove(checkpoint: Checkpoint, session: PaddedSession, rows: int, horizon: int = 64) -> Verdict:

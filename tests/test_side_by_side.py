@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from checkpoints import make_model
-from chronos_export.artifact import UNIVARIATE, Artifact
+from chronos_export.artifact import UNIVARIATE, Artifact, open_artifact
 from chronos_export.errors import IntegrityError
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.ort_session import OrtSession
@@ -32,12 +32,12 @@ def artifact(artifact_of: Callable[[str], Artifact]) -> Artifact:
 
 def model(artifact: Artifact, threads: int, kind: Callable[..., Session] = OrtSession) -> SessionModel:
     settings = artifact.manifest.config["chronos_config"]
-    return SessionModel(kind(artifact.path, threads=threads), settings, Limits(tokens=60))
+    return SessionModel(kind(artifact, threads=threads), settings, Limits(tokens=60))
 
 
-def graphs(folder: Path) -> SingleThreaded:
+def graphs(artifact: Artifact) -> SingleThreaded:
     """The one of a session on onnxruntime."""
-    single_threaded = OrtSession(folder, threads=2).single_threaded
+    single_threaded = OrtSession(artifact, threads=2).single_threaded
     assert isinstance(single_threaded, SingleThreaded)
     return single_threaded
 
@@ -94,27 +94,28 @@ def test_the_first_error_ends_the_others(artifact: Artifact, monkeypatch: pytest
 def test_an_artifact_replaced_behind_a_pipeline_is_noticed(artifact: Artifact, tmp_path: Path) -> None:
     """Its graphs would forecast another checkpoint than the one that was verified and loaded."""
     folder = Path(shutil.copytree(artifact.path, tmp_path / "mine"))
-    session = graphs(folder)
+    session = graphs(open_artifact(folder))
     arguments = torch.randn(2, 30), torch.full((2, 16), torch.nan)
     other = Path(shutil.copy(folder / UNIVARIATE, tmp_path / "other"))
+    other.write_bytes(other.read_bytes().replace(b"chronos-export", b"chronos-exbort"))
     other.replace(folder / UNIVARIATE)
     with pytest.raises(IntegrityError, match="was replaced after it was loaded") as raised:
         session.run_univariate(*arguments)
     assert raised.value.fix == f"load({str(folder)!r}) again"
-    assert graphs(folder).run_univariate(*arguments).shape[0] == 2
+    assert graphs(artifact).run_univariate(*arguments).shape[0] == 2
 
 
 def test_graphs_are_found_from_another_working_directory(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(artifact.path.parent)
-    session = graphs(Path(artifact.path.name))
+    session = graphs(open_artifact(artifact.path.name))
     monkeypatch.chdir(tmp_path)
     assert len(session.run_univariate(torch.randn(2, 30), torch.full((2, 16), torch.nan))) == 2
 
 
 def test_a_graph_is_opened_once_by_many_threads(artifact: Artifact) -> None:
-    session = graphs(artifact.path)
+    session = graphs(artifact)
     assert session._opened == {}
     arguments = torch.randn(2, 30), torch.full((2, 16), torch.nan)
     workers = [threading.Thread(target=session.run_univariate, args=arguments) for _ in range(4)]

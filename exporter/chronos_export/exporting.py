@@ -14,7 +14,7 @@ from chronos_export.artifact import Artifact, open_artifact
 from chronos_export.checkpoint import Checkpoint, load_checkpoint
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import IntegrityError
-from chronos_export.manifest import Manifest
+from chronos_export.manifest import Manifest, hash_file
 from chronos_export.onnx_export import export_onnx
 from chronos_export.plan import Limits
 from chronos_export.precision import Precision, precision_of
@@ -27,7 +27,7 @@ from chronos_export.rebuild import rebuild_command
 from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
 from chronos_export.runtimes import cpu_sessions, require_runtime
-from chronos_export.session import Session
+from chronos_export.session import Folder, Session
 from chronos_export.targets import EngineOptions, build_engines, choose, require
 from chronos_export.tuning import tune
 
@@ -87,8 +87,9 @@ def export(
             write_graphs(checkpoint, staging.folder, precision)
         engines = build_engines(staging.folder, batch, engine, precision, report)
         (staging.folder / VALIDATION).mkdir()
-        sessions = cpu_sessions(staging.folder, precision)
-        proof = prove(checkpoint, sessions, engines, precision, report, staging.folder / VALIDATION)
+        sessions = cpu_sessions(Folder(staging.folder), precision)
+        digests = {info: hash_file(info.path).sha256 for info in engines}
+        proof = prove(checkpoint, sessions, digests, precision, report, staging.folder / VALIDATION)
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
         entries = [info.as_entry(staging.folder) for info in engines]
@@ -129,9 +130,13 @@ def validate_artifact(path: Path | str, report: Report = ignore) -> Proof:
                 f"the artifact was made from {made_from['digest']}",
                 fix=rebuild_command(artifact.path, artifact.manifest),
             )
-    engines = [EngineInfo.from_entry(entry, artifact.path) for entry in artifact.manifest.engines]
+    engines = {}
+    for entry in artifact.manifest.engines:
+        artifact.file(entry["path"])  # only what the manifest vouches for
+        digest = artifact.manifest.files[entry["path"]].sha256
+        engines[EngineInfo.from_entry(entry, artifact.path)] = digest
     precision = precision_of(artifact.manifest.dtype)
-    return prove(checkpoint, cpu_sessions(artifact.path, precision), engines, precision, report)
+    return prove(checkpoint, cpu_sessions(artifact, precision), engines, precision, report)
 
 
 def _tuned(sessions: dict[str, Session], checkpoint: Checkpoint) -> Limits:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chronos_export.artifact import Artifact, open_artifact
+from chronos_export.artifact import GRAPHS, Artifact, with_artifact
 from chronos_export.compiled import plugin_library
 from chronos_export.engine_info import EngineInfo
 from chronos_export.errors import UsageError
@@ -34,7 +34,8 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
     """Open an artifact as a drop-in `Chronos2Pipeline`.
 
     Args:
-        path: A folder that `chronos-export` published; every file is verified first.
+        path: A folder that `chronos-export` published; every file is verified first. Where it is replaced at
+            that moment, the pipeline is the old one's or the new one's.
         provider: "cpu" or "cuda" for onnxruntime, "openvino", or "tensorrt" or "tensorrt-rtx" for an engine;
             "auto" is onnxruntime on the CPU, or OpenVINO for bfloat16.
         threads: Threads of onnxruntime or OpenVINO; 0 leaves it to them.
@@ -51,13 +52,19 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
     """
     with ThreadPoolExecutor(1) as aside:  # importing upstream keeps a core busy for seconds, as opening does
         upstream = aside.submit(import_module, "chronos")
-        artifact = open_artifact(path)
-        session, limits = open_session(artifact, provider, threads)
+        artifact, (session, limits) = with_artifact(
+            path, lambda found: (found, open_session(found, provider, threads)), _read_late(provider)
+        )
         upstream.result()
     from chronos_export.pipeline import as_pipeline
 
-    again = partial(_model, artifact.path.absolute(), provider, threads)
+    again = partial(_model, artifact.folder, provider, threads)
     return as_pipeline(session, artifact.manifest.config["chronos_config"], limits, again)
+
+
+def _read_late(provider: str) -> tuple[str, ...]:
+    """The files that a session reads itself, so that they are read once."""
+    return () if provider in MODULES else GRAPHS
 
 
 def _model(path: Path, provider: str, threads: int) -> SessionModel:
@@ -73,9 +80,9 @@ def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[S
     if provider == AUTO:
         provider = default_provider(artifact.manifest.dtype)
     if provider in PROVIDERS:
-        return OrtSession(artifact.path, provider, threads), limits
+        return OrtSession(artifact, provider, threads), limits
     if provider == OPENVINO:
-        return OpenVinoSession(artifact.path, threads), limits
+        return OpenVinoSession(artifact, threads), limits
     if provider not in MODULES:
         raise UsageError(
             f"unknown provider {provider!r}", allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *MODULES])

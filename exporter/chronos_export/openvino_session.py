@@ -9,12 +9,12 @@ import importlib.util
 import threading
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chronos_export.artifact import GENERAL, UNIVARIATE
+from chronos_export.artifact import GENERAL, UNIVARIATE, WEIGHTS
 from chronos_export.errors import MachineError
-from chronos_export.session import SingleThreaded, thread_count
+from chronos_export.onnx_weights import weights_of
+from chronos_export.session import Files, SingleThreaded, thread_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,14 +24,14 @@ class OpenVinoSession:
     """Both graphs on OpenVINO's CPU device. Safe to call from several threads; see `session.SideBySide`.
 
     Args:
-        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        files: Where `model.onnx`, `univariate.onnx` and their weights are.
         threads: Threads a call; 0 leaves it to OpenVINO.
 
     Raises:
         MachineError: If OpenVINO is not installed.
     """
 
-    def __init__(self, folder: Path, threads: int = 0) -> None:
+    def __init__(self, files: Files, threads: int = 0) -> None:
         if not has_openvino():
             raise MachineError(
                 "the provider openvino needs a package of that name, which is not installed",
@@ -39,16 +39,15 @@ class OpenVinoSession:
             )
         self._threads = threads
 
-        def open_for_workers(path: Path) -> _Graph:
+        def open_for_workers(_: str, graph: bytes, weights: memoryview) -> _Graph:
             workers = thread_count(threads)
-            return _Graph(path, {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers})
+            return _Graph(graph, weights, {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers})
 
-        self.single_threaded = SingleThreaded(folder, open_for_workers)
+        self.single_threaded = SingleThreaded(files, open_for_workers)
         shared = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
-        self._general, self._univariate = (
-            _Graph(folder / GENERAL, shared),
-            _Graph(folder / UNIVARIATE, shared),
-        )
+        graphs = [bytes(files.read(name)) for name in (GENERAL, UNIVARIATE)]
+        weights = files.read(WEIGHTS)
+        self._general, self._univariate = (_Graph(graph, weights, shared) for graph in graphs)
 
     @property
     def workers(self) -> int:
@@ -73,12 +72,13 @@ class _Graph:
     """One compiled graph, with a request for every thread that calls it.
 
     Args:
-        path: The graph.
+        graph: The graph.
+        weights: What it keeps outside of itself.
         settings: OpenVINO's of streams and threads; a stream answers a call at a time.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, int]) -> None:
-        model = _core().read_model(_without_functions(path), b"")
+    def __init__(self, graph: bytes, weights: memoryview, settings: Mapping[str, int]) -> None:
+        model = _core().read_model(_without_functions(graph, weights), b"")
         self._compiled = _core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **settings})
         self._local = threading.local()
 
@@ -102,8 +102,8 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _without_functions(path: Path) -> bytes:
-    """The graph with group attention's body in its place, since OpenVINO knows no local functions.
+def _without_functions(graph: bytes, weights: memoryview) -> bytes:
+    """The graph with its weights in it and group attention's body in its place: OpenVINO knows no functions.
 
     It is the body without branches: OpenVINO 2026.4 gets a first call of one wrong.
     """
@@ -113,7 +113,13 @@ def _without_functions(path: Path) -> bytes:
 
     from chronos_export.group_attention_onnx import function_body, num_heads_of
 
-    model = onnx.load(path)
+    values = weights_of(graph, weights)
+    model = onnx.load_model_from_string(graph)
+    for tensor in model.graph.initializer:
+        if tensor.name in values:
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+            tensor.raw_data = values[tensor.name].values.tobytes()
     for function in model.functions:
         function.CopyFrom(function_body(num_heads_of(model), branches=False))
     flat: bytes = onnx.inliner.inline_local_functions(model).SerializeToString()

@@ -5,6 +5,7 @@ PyTorch is imported by what is called, not by what is opened: it takes a second,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
-from chronos_export.artifact import GENERAL, UNIVARIATE
+from chronos_export.artifact import GENERAL, UNIVARIATE, WEIGHTS
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.graph_contract import OUTPUT
-from chronos_export.session import SingleThreaded, thread_count
+from chronos_export.onnx_weights import BFLOAT16, Weight, weights_of
+from chronos_export.session import Files, SingleThreaded, thread_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +32,7 @@ class OrtSession:
     """Both graphs on onnxruntime. Safe to call from several threads; see `SideBySide`.
 
     Args:
-        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        files: Where `model.onnx`, `univariate.onnx` and their weights are.
         provider: "cpu" or "cuda".
         threads: Threads inside an operator; 0 leaves it to onnxruntime.
 
@@ -39,13 +41,18 @@ class OrtSession:
         MachineError: If onnxruntime does not have the provider or starts another one instead.
     """
 
-    def __init__(self, folder: Path, provider: str = "cpu", threads: int = 0) -> None:
+    def __init__(self, files: Files, provider: str = "cpu", threads: int = 0) -> None:
         self.provider, self._threads = _provider_name(provider), threads
-        self.single_threaded = SingleThreaded(folder, lambda path: _OrtGraph(path, PROVIDERS["cpu"], 1))
-        paths = folder / GENERAL, folder / UNIVARIATE
-        with ThreadPoolExecutor(len(paths)) as pool:  # onnxruntime opens a graph on one core
-            graphs = pool.map(lambda path: _OrtGraph(path, self.provider, threads), paths)
-            self._general, self._univariate = graphs
+
+        def open_graph(name: str, graph: bytes, weights: memoryview, threads: int = 1) -> _OrtGraph:
+            return _OrtGraph(files.path / name, graph, weights, self.provider, threads)
+
+        self.single_threaded = SingleThreaded(files, open_graph)
+        graphs = {name: bytes(files.read(name)) for name in (GENERAL, UNIVARIATE)}
+        weights = files.read(WEIGHTS)
+        with ThreadPoolExecutor(2) as pool:  # onnxruntime opens a graph on one core
+            opened = pool.map(lambda name: open_graph(name, graphs[name], weights, threads), graphs)
+            self._general, self._univariate = opened
 
     @property
     def workers(self) -> int:
@@ -77,8 +84,8 @@ def _provider_name(provider: str) -> str:
 class _OrtGraph:
     """One graph on onnxruntime."""
 
-    def __init__(self, path: Path, provider: str, threads: int) -> None:
-        self._session = _open(path, provider, threads)
+    def __init__(self, path: Path, graph: bytes, weights: memoryview, provider: str, threads: int) -> None:
+        self._session = _open(path, graph, weights_of(graph, weights), provider, threads)
 
     def __call__(self, **feed: Tensor) -> Tensor:
         import torch
@@ -88,7 +95,10 @@ class _OrtGraph:
         return torch.from_numpy(out)
 
 
-def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+def _open(
+    path: Path, graph: bytes, weights: Mapping[str, Weight], provider: str, threads: int
+) -> ort.InferenceSession:
+    """A graph, opened. onnxruntime is not told of `path`, which is for messages, so that it opens no file."""
     if provider != PROVIDERS["cpu"]:
         import torch  # noqa: F401  its CUDA libraries are what onnxruntime finds
 
@@ -99,8 +109,10 @@ def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     options.enable_mem_pattern = False
     # Otherwise its threads keep a core busy for 30 ms after a call, at the cost of those that follow.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    values = [_value(weight) for weight in weights.values()]
+    options.add_external_initializers(list(weights), values)
     try:
-        session = ort.InferenceSession(path, options, providers=[provider])
+        session = ort.InferenceSession(graph, options, providers=[provider])
     except NoKernel as error:
         raise MachineError(
             f"onnxruntime's {provider} cannot run {path.name}: {error}",
@@ -113,3 +125,10 @@ def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
             fix="chronos-export doctor",
         )
     return session
+
+
+def _value(weight: Weight) -> ort.OrtValue:
+    """A tensor over the bytes of a weight, which must stay until a session is made of it."""
+    if weight.kind == BFLOAT16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weight.values, BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(weight.values)

@@ -6,13 +6,12 @@ slowly; where both can, both are proven.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chronos_export.errors import MachineError
 from chronos_export.openvino_session import OpenVinoSession, has_openvino
 from chronos_export.ort_session import OrtSession
-from chronos_export.session import Session
+from chronos_export.session import Files, Session
 
 if TYPE_CHECKING:
     from chronos_export.precision import Precision
@@ -33,15 +32,15 @@ def default_provider(dtype: str) -> str:
     return PROVIDER_OF[RUNTIMES[dtype][0]]
 
 
-def cpu_sessions(folder: Path, precision: Precision) -> dict[str, Session]:
+def cpu_sessions(files: Files, precision: Precision) -> dict[str, Session]:
     """Name -> session, of the runtimes that are installed.
 
     Args:
-        folder: Where the graphs are.
+        files: Where the graphs are.
         precision: What they compute in.
     """
     names = [name for name in RUNTIMES[precision.name] if name == ONNXRUNTIME or has_openvino()]
-    return {name: OrtSession(folder) if name == ONNXRUNTIME else OpenVinoSession(folder) for name in names}
+    return {name: OrtSession(files) if name == ONNXRUNTIME else OpenVinoSession(files) for name in names}
 
 
 def require_runtime(precision: Precision, has_engine: bool) -> None:

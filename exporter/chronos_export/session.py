@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -23,6 +24,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Graph = Callable[..., "Tensor"]  # an opened graph: its inputs by name to its forecasts
+OpenGraph = Callable[[str, bytes, memoryview], Graph]  # from its name, its ONNX and its weights
+
+
+class Files(Protocol):
+    """Where a session reads its graphs and their weights: an `Artifact`, or a `Folder`."""
+
+    @property
+    def path(self) -> Path:
+        """Where they lie, for messages."""
+        ...
+
+    def read(self, name: str) -> memoryview:
+        """The content of a file, in memory that no one else writes to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Graphs that nobody has vouched for: the ones that were just written here."""
+
+    path: Path
+
+    def read(self, name: str) -> memoryview:
+        """See `Files.read`."""
+        return memoryview((self.path / name).read_bytes())
 
 
 class Session(Protocol):
@@ -66,16 +92,15 @@ class SingleThreaded:
     """Both graphs with one thread a call. Each takes memory from its first call on.
 
     Args:
-        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        files: Where `model.onnx`, `univariate.onnx` and their weights are.
         open_graph: Opens one of them.
 
     Raises:
         IntegrityError: By the first call of a graph: the files are no longer those that were there before.
     """
 
-    def __init__(self, folder: Path, open_graph: Callable[[Path], Graph]) -> None:
-        self._folder, self._stamps = folder.absolute(), _stamps(folder)  # it is opened later
-        self._open_graph = open_graph
+    def __init__(self, files: Files, open_graph: OpenGraph) -> None:
+        self._files, self._open_graph = files, open_graph
         self._lock, self._opened = threading.Lock(), dict[str, Graph]()
 
     def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
@@ -90,12 +115,14 @@ class SingleThreaded:
     def _graph(self, name: str) -> Graph:
         with self._lock:
             if name not in self._opened:
-                if _stamps(self._folder) != self._stamps:
+                try:
+                    graph, weights = self._files.read(name), self._files.read(WEIGHTS)
+                except IntegrityError as error:
                     raise IntegrityError(
-                        f"{self._folder} was replaced after it was loaded",
-                        fix=f"load({str(self._folder)!r}) again",
-                    )
-                self._opened[name] = self._open_graph(self._folder / name)
+                        f"{self._files.path} was replaced after it was loaded: {error.summary}",
+                        fix=f"load({str(self._files.path)!r}) again",
+                    ) from error
+                self._opened[name] = self._open_graph(name, bytes(graph), weights)
             return self._opened[name]
 
 
@@ -104,9 +131,3 @@ def thread_count(threads: int) -> int:
     import torch
 
     return threads or torch.get_num_threads()
-
-
-def _stamps(folder: Path) -> list[tuple[int, int, int]]:
-    """What changes when a file is replaced."""
-    found = [(folder / name).stat() for name in (GENERAL, UNIVARIATE, WEIGHTS) if (folder / name).exists()]
-    return [(file.st_ino, file.st_mtime_ns, file.st_size) for file in found]
