@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
-
-import numpy as np
 
 BLOCK = 2**22  # bytes: after every block, a thread that hashes waits for those that import
 FLAGS = os.O_RDONLY
@@ -78,7 +77,8 @@ def read_verified(stream: BinaryIO, size: int, sha256: str, *, keep: bool = True
     found = os.fstat(stream.fileno()).st_size
     if found != size:
         raise Unusable(f"has {found} bytes, not the {size} that were published")
-    content = np.empty(size if keep else min(size, BLOCK), np.uint8).data
+    # Unlike a bytearray, a map of no file is not filled with zeros first.
+    content = memoryview(mmap.mmap(-1, size) if keep and size else bytearray(min(size, BLOCK)))
     digest, done = hashlib.sha256(), 0
     stream.seek(0)
     while done < size:
