@@ -59,7 +59,8 @@ def test_export(exported: tuple[subprocess.CompletedProcess[str], Path]) -> None
     done, artifact = exported
     assert done.returncode == 0, done.stderr
     cases = open_artifact(artifact).manifest.validation["cases"]
-    assert done.stdout == f"{artifact.name}: {cases} cases forecast as upstream does\n"
+    digest = open_artifact(artifact).digest
+    assert done.stdout == f"{artifact.name}: {cases} cases forecast as upstream does\ndigest {digest}\n"
     if device_capability() is None:
         why = "no engine: this machine has no GPU (--target tensorrt-rtx builds ahead of time)"
         assert [line for line in done.stderr.splitlines() if "no engine" in line] == [why]
@@ -89,6 +90,7 @@ def test_inspect(artifact: Path) -> None:
     assert (text.returncode, text.stderr) == (0, "")
     for said in (
         manifest.checkpoint["digest"],
+        f"digest            {open_artifact(artifact).digest}",
         "100, 2000",
         "float32",
         f"torch {manifest.created_by['torch']}",
@@ -97,6 +99,7 @@ def test_inspect(artifact: Path) -> None:
     for arguments in (("inspect", artifact, "--json"), ("--json", "inspect", artifact)):
         (result,) = events(run(*arguments).stdout)
         assert (result["event"], result["profiles"]) == ("result", [100, 2000])
+        assert result["digest"] == open_artifact(artifact).digest
         assert result["files"]["model.onnx"]["bytes"] == (artifact / "model.onnx").stat().st_size
 
 

@@ -6,6 +6,7 @@ nothing opens a file of an artifact a second time unless it is hashed again.
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from chronos_export.errors import IntegrityError, UsageError
-from chronos_export.manifest import Manifest, manifest_text, parse_manifest
+from chronos_export.manifest import Manifest, digest_of, manifest_text, parse_manifest
 from chronos_export.rebuild import rebuild_command
 from chronos_export.verified import Unusable, plain_file, read_verified
 
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 GENERAL, UNIVARIATE, WEIGHTS = "model.onnx", "univariate.onnx", "weights.bin"
 GRAPHS = (GENERAL, UNIVARIATE, WEIGHTS)
+DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 ATTEMPTS = 10  # at an artifact that is replaced again and again
 PAUSE = 0.02  # seconds, in which whoever replaces one in two steps takes the second
 
@@ -34,12 +36,14 @@ class Artifact:
     Args:
         path: The folder, as it was named.
         manifest: What is in it.
+        digest: What names it and no other; see `manifest.digest_of`.
         folder: The folder, wherever the process goes.
         streams: Its files, all opened at once, while `with_artifact` lasts; empty later.
     """
 
     path: Path
     manifest: Manifest
+    digest: str
     folder: Path
     streams: dict[str, BinaryIO] = field(default_factory=dict, compare=False, repr=False)
 
@@ -97,6 +101,15 @@ class Artifact:
         with plain_file(self.folder / name) as stream:
             yield stream
 
+    def _require(self, digest: str | None) -> None:
+        """Refuse to be another artifact than the one that is wanted."""
+        if digest is not None and digest.lower() != self.digest:
+            raise IntegrityError(
+                f"{self.path} is another artifact than the one asked for: its digest is {self.digest}",
+                allowed=digest,
+                fix=f"{shlex.join(['chronos-export', 'inspect', str(self.path)])}, to see what it is",
+            )
+
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Hold all files open: they stay these files when the folder is replaced and removed."""
@@ -115,25 +128,30 @@ def open_artifact(path: Path | str) -> Artifact:
     return with_artifact(path, lambda artifact: artifact)
 
 
-def with_artifact(path: Path | str, use: Callable[[Artifact], T], later: Collection[str] = ()) -> T:
+def with_artifact(
+    path: Path | str, use: Callable[[Artifact], T], later: Collection[str] = (), digest: str | None = None
+) -> T:
     """Verify an artifact and use it: where it is replaced meanwhile, the old one or the new one, whole.
 
     Args:
         path: A folder that `chronos-export` published.
         use: Given the artifact. Called again with the new one if a file was no longer the old one's.
         later: Names of files that `use` will `read`, and that are verified only then.
+        digest: Of the artifact that is wanted; any will do if None.
 
     Raises:
-        UsageError: There is no such folder.
-        IntegrityError: A file is missing, altered or not a plain file, or the schema is another.
+        UsageError: There is no such folder, or `digest` is none.
+        IntegrityError: A file is missing, altered or not a plain file, or schema or artifact are others.
     """
     folder = Path(path).expanduser()
+    _require_digest(digest)
     text: bytes | None = None
     for attempt in range(ATTEMPTS):
         try:
             _require_folder(folder, str(path))
             text = manifest_text(folder)
-            artifact = Artifact(folder, parse_manifest(text, folder), folder.absolute())
+            artifact = Artifact(folder, parse_manifest(text, folder), digest_of(text), folder.absolute())
+            artifact._require(digest)
             with artifact._held():
                 for name in artifact.manifest.files:
                     if name not in later:
@@ -143,6 +161,15 @@ def with_artifact(path: Path | str, use: Callable[[Artifact], T], later: Collect
             if attempt == ATTEMPTS - 1 or _text_now(folder) == text:
                 raise
     raise AssertionError("unreachable")
+
+
+def _require_digest(digest: object) -> None:
+    if digest is not None and not (isinstance(digest, str) and DIGEST.fullmatch(digest)):
+        raise UsageError(
+            f"digest is {digest!r}",
+            allowed="64 hexadecimal digits, as export, inspect and the artifact's README print them",
+            fix="chronos-export inspect ARTIFACT",
+        )
 
 
 def _text_now(folder: Path) -> bytes | None:

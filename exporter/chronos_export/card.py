@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chronos_export.manifest import Manifest
+from chronos_export.manifest import CARD, Manifest
 
 
-def write_card(folder: Path, manifest: Manifest) -> None:
-    """Write README.md for the artifact in `folder`."""
-    (folder / "README.md").write_text("\n".join(_lines(manifest)) + "\n")
+def write_card(folder: Path, manifest: Manifest) -> Path:
+    """Write README.md for the artifact in `folder`, whose other files are in the manifest."""
+    card = folder / CARD
+    card.write_text("\n".join(_lines(manifest)) + "\n")
+    return card
 
 
 def _lines(manifest: Manifest) -> list[str]:
@@ -29,6 +31,8 @@ def _lines(manifest: Manifest) -> list[str]:
         "",
         'pipeline = load(".")  # this folder; a Chronos2Pipeline',
         "```",
+        "",
+        f"Digest of this artifact: `{manifest.digest}`. `load(path, digest=...)` opens it and no other.",
         "",
         "Check the files and prove the forecasts again, on this machine: `chronos-export validate .`",
         "",

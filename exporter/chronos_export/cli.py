@@ -162,11 +162,12 @@ def cli(
     console.result(
         {
             "artifact": str(artifact.path),
-            "digest": artifact.manifest.checkpoint["digest"],
+            "digest": artifact.digest,
+            "checkpoint": artifact.manifest.checkpoint,
             "engines": artifact.manifest.engines,
             "validation": proven,
         },
-        f"{artifact.path}: {proven['cases']} cases forecast as upstream does",
+        f"{artifact.path}: {proven['cases']} cases forecast as upstream does\ndigest {artifact.digest}",
     )
 
 
@@ -200,11 +201,13 @@ def inspect(console: Console, artifact: Path) -> None:
 
     from chronos_export.artifact import open_artifact
 
-    manifest = open_artifact(artifact).manifest
+    opened = open_artifact(artifact)
+    manifest, made_from = opened.manifest, opened.manifest.checkpoint
     size = sum(record.bytes for record in manifest.files.values())
     shown = {
         "artifact": artifact,
-        **manifest.checkpoint,
+        "digest": opened.digest,
+        **{"model digest" if name == "digest" else name: value for name, value in made_from.items()},
         "dtype": manifest.dtype,
         "profiles": manifest.profiles,
         "engines": [_engine_line(engine) for engine in manifest.engines],
@@ -212,7 +215,7 @@ def inspect(console: Console, artifact: Path) -> None:
         "passed": manifest.validation.get("passed"),
         "created by": manifest.created_by,
     }
-    console.result({"artifact": str(artifact), **asdict(manifest)}, as_lines(shown))
+    console.result({"artifact": str(artifact), "digest": opened.digest, **asdict(manifest)}, as_lines(shown))
 
 
 for command in COMMANDS:

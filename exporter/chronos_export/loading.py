@@ -30,7 +30,9 @@ AUTO = "auto"
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
 
 
-def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2Pipeline:
+def load(
+    path: Path | str, provider: str = "auto", threads: int = 0, *, digest: str | None = None
+) -> Chronos2Pipeline:
     """Open an artifact as a drop-in `Chronos2Pipeline`.
 
     Args:
@@ -39,26 +41,27 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
         provider: "cpu" or "cuda" for onnxruntime, "openvino", or "tensorrt" or "tensorrt-rtx" for an engine;
             "auto" is onnxruntime on the CPU, or OpenVINO for bfloat16.
         threads: Threads of onnxruntime or OpenVINO; 0 leaves it to them.
+        digest: Of the artifact that is wanted, as `chronos-export inspect` prints it; any will do if None.
 
     Returns:
         Upstream's pipeline with `predict`, `predict_quantiles` and `predict_df`. Its deep copies and pickles
-        open and verify the artifact again.
+        open and verify the artifact again, and no other one that may be there by then.
 
     Raises:
-        UsageError: There is no such folder, no such provider, no such engine in the artifact, or `threads` is
-            not a number of threads.
-        IntegrityError: The artifact is damaged.
+        UsageError: There is no such folder, no such provider, no such engine in the artifact, or `threads` or
+            `digest` is none.
+        IntegrityError: The artifact is damaged, or is not the one of that digest.
         MachineError: The provider cannot be had here, or the engine was built for another machine.
     """
     with ThreadPoolExecutor(1) as aside:  # importing upstream keeps a core busy for seconds, as opening does
         upstream = aside.submit(import_module, "chronos")
         artifact, (session, limits) = with_artifact(
-            path, lambda found: (found, open_session(found, provider, threads)), _read_late(provider)
+            path, lambda found: (found, open_session(found, provider, threads)), _read_late(provider), digest
         )
         upstream.result()
     from chronos_export.pipeline import as_pipeline
 
-    again = partial(_model, artifact.folder, provider, threads)
+    again = partial(_model, artifact.folder, provider, threads, artifact.digest)
     return as_pipeline(session, artifact.manifest.config["chronos_config"], limits, again)
 
 
@@ -67,8 +70,8 @@ def _read_late(provider: str) -> tuple[str, ...]:
     return () if provider in MODULES else GRAPHS
 
 
-def _model(path: Path, provider: str, threads: int) -> SessionModel:
-    model: SessionModel = load(path, provider, threads).model
+def _model(path: Path, provider: str, threads: int, digest: str) -> SessionModel:
+    model: SessionModel = load(path, provider, threads, digest=digest).model
     return model
 
 

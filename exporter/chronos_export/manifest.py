@@ -17,7 +17,7 @@ from chronos_export.errors import IntegrityError
 from chronos_export.verified import BLOCK, Unusable, read_small
 
 SCHEMA_VERSION = 1
-NAME = "manifest.json"
+NAME, CARD = "manifest.json", "README.md"
 LARGEST = 2**24  # bytes of a manifest.json
 MAKERS = ("chronos-export", "chronos-forecasting", "torch", "onnx", "onnxruntime", "polygraphy", "numpy")
 
@@ -61,7 +61,12 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write manifest.json to `folder`."""
         content = asdict(self)
-        (folder / NAME).write_text(json.dumps({**content, "sha256": _own_hash(content)}, indent=1))
+        (folder / NAME).write_text(json.dumps({**content, "sha256": _hash_of(content)}, indent=1))
+
+    @property
+    def digest(self) -> str:
+        """What names this artifact and no other, in hex: see `digest_of`."""
+        return digest_of(json.dumps(asdict(self)).encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -96,7 +101,7 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
         content = json.loads(text)
         own_hash = content.pop("sha256", None)
         _check_schema(file, content)
-        if own_hash != _own_hash(content):
+        if own_hash != _hash_of(content):
             raise ValueError("it does not match the hash it carries")
         records = {_checked_name(name): FileRecord(**record) for name, record in content["files"].items()}
         manifest = Manifest(**{**content, "files": records})
@@ -108,6 +113,20 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
             fix="chronos-export --model SRC --batch ROWS -o A_NEW_FOLDER",
         ) from error
     return manifest
+
+
+def digest_of(text: bytes) -> str:
+    """The digest of an artifact: sha256 of its manifest, and so of all that its files are.
+
+    Two things are left out: the manifest's hash of itself, and the README, in which the digest is printed.
+
+    Args:
+        text: A manifest.json that was read.
+    """
+    content = json.loads(text)
+    content.pop("sha256", None)
+    content["files"].pop(CARD, None)
+    return _hash_of(content)
 
 
 def versions() -> dict[str, str]:
@@ -131,7 +150,7 @@ def hash_file(file: Path) -> FileRecord:
     return FileRecord(digest.hexdigest(), size)
 
 
-def _own_hash(content: dict[str, Any]) -> str:
+def _hash_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from chronos_export import interruption
 from chronos_export.card import write_card
 from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError
-from chronos_export.manifest import Manifest, hash_file
+from chronos_export.manifest import CARD, Manifest, hash_file
 from chronos_export.replacing import put_in_place, recover, require_replaceable, sync
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -153,10 +153,11 @@ def _finish(staging: Staging) -> None:
     """Write the README and the manifest, and see all of it onto the disk."""
     if staging.manifest is None:
         raise BuildError("nothing to publish: the build ended without a manifest")
-    write_card(staging.folder, staging.manifest)
     files = sorted(file for file in staging.folder.rglob("*") if file.is_file())
     records = {file.relative_to(staging.folder).as_posix(): hash_file(file) for file in files}
-    replace(staging.manifest, files=records).write(staging.folder)
+    manifest = replace(staging.manifest, files=records)
+    card = write_card(staging.folder, manifest)
+    replace(manifest, files={**records, CARD: hash_file(card)}).write(staging.folder)
     for path in (*staging.folder.rglob("*"), staging.folder):
         sync(path)
 
