@@ -10,14 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chronos_export.accelerating import accelerate
-    from chronos_export.exporting import export
-    from chronos_export.loading import load
+    from chronos_export.exporting.export import export
+    from chronos_export.model.accelerating import accelerate
+    from chronos_export.pipeline.loading import load
 
 __version__ = "0.1.0"
 __all__ = ["accelerate", "export", "load"]
 
-_HOMES = {"accelerate": "accelerating", "export": "exporting", "load": "loading"}
+_HOMES = {
+    "accelerate": "model.accelerating",
+    "export": "exporting.export",
+    "load": "pipeline.loading",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -28,7 +28,7 @@ def time_engines(setting: Setting) -> Iterator[Record]:
     """
     from chronos import Chronos2Pipeline
 
-    from chronos_export.checkpoint import load_checkpoint
+    from chronos_export.checkpoint.loading import load_checkpoint
     from chronos_export.errors import BuildError
 
     options, obstacle = options_here(setting, context=setting.context, horizon=HORIZON)
@@ -95,10 +95,10 @@ def _time_engine(
 
 def _sessions(info: Any) -> tuple[Any, Any]:
     """Of one engine: in CUDA graphs, and without."""
-    from chronos_export.compiled import plugin_library
-    from chronos_export.engine_load import load_engine
-    from chronos_export.manifest import hash_file
-    from chronos_export.tensorrt_session import TensorRtSession
+    from chronos_export.artifact.manifest import hash_file
+    from chronos_export.machine.compiled import plugin_library
+    from chronos_export.runtime.tensorrt_loading import load_engine
+    from chronos_export.runtime.tensorrt_session import TensorRtSession
 
     loaded = load_engine(info, hash_file(info.path).sha256, plugin_library(), "")
     return TensorRtSession(loaded, info), TensorRtSession(loaded, info, graphs=0)

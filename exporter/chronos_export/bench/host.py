@@ -14,10 +14,10 @@ from torch import Tensor
 from chronos_export.bench.peers import Peer
 from chronos_export.bench.subject import Subject
 from chronos_export.bench.workloads import HORIZON, Workload, groups_of_20, single_rows
+from chronos_export.checkpoint.quiet import quiet
 from chronos_export.errors import ChronosExportError
-from chronos_export.pipeline import as_pipeline
-from chronos_export.quiet import quiet
-from chronos_export.session import Session
+from chronos_export.pipeline.model import as_pipeline
+from chronos_export.runtime.session import Session
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from chronos_export.openvino_session import has_openvino
+from chronos_export.runtime.openvino_session import has_openvino
 
 COPIED = 2**28  # bytes, more than caches hold
 

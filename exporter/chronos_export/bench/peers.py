@@ -18,20 +18,20 @@ from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
-from chronos_export.accelerating import accelerate
-from chronos_export.artifact import GENERAL
+from chronos_export.artifact.reading import GENERAL
 from chronos_export.bench.subject import Subject
 from chronos_export.bench.traced import trace
 from chronos_export.bench.variants import contiguous_mask, padded, per_group, sharing_weights
 from chronos_export.bench.workloads import Workload
-from chronos_export.dense_attention import dense_body
 from chronos_export.errors import MachineError
-from chronos_export.openvino_session import OpenVinoSession
-from chronos_export.ort_session import OrtSession
-from chronos_export.pipeline import SessionModel
-from chronos_export.plan import Limits
-from chronos_export.session import Session, SideBySide
-from chronos_export.tuning import tune
+from chronos_export.graph.dense_attention import dense_body
+from chronos_export.model.accelerating import accelerate
+from chronos_export.pipeline.model import SessionModel
+from chronos_export.runtime.batching import Limits
+from chronos_export.runtime.onnxruntime_session import OrtSession
+from chronos_export.runtime.openvino_session import OpenVinoSession
+from chronos_export.runtime.session import Session, SideBySide
+from chronos_export.runtime.tuning import tune
 
 UPSTREAM = "upstream, batch in one call"
 UPSTREAM_BEST = "upstream at its best batch_size"

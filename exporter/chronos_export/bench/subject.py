@@ -10,15 +10,15 @@ import torch
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
 
-from chronos_export.artifact import Artifact, open_artifact
-from chronos_export.checkpoint import load_checkpoint
-from chronos_export.onnx_export import export_onnx
-from chronos_export.ort_session import OrtSession
-from chronos_export.plan import Limits
-from chronos_export.precision import PRECISIONS
-from chronos_export.quiet import quiet
-from chronos_export.rewrite import rewrite, univariate
-from chronos_export.tuning import tune
+from chronos_export.artifact.reading import Artifact, open_artifact
+from chronos_export.checkpoint.loading import load_checkpoint
+from chronos_export.checkpoint.quiet import quiet
+from chronos_export.graph.precision import PRECISIONS
+from chronos_export.graph.writing import export_onnx
+from chronos_export.model.rewrite import rewrite, univariate
+from chronos_export.runtime.batching import Limits
+from chronos_export.runtime.onnxruntime_session import OrtSession
+from chronos_export.runtime.tuning import tune
 
 FULL = {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
 QUANTILES = [0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 0.99]

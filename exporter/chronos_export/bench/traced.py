@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from chronos_export.bench.variants import sharing_weights
+from chronos_export.checkpoint.quiet import quiet
 from chronos_export.errors import MachineError
-from chronos_export.quiet import quiet
 
 GRAPH = "traced.onnx"
 EXAMPLE = (6, 1433)  # rows and steps; a whole number of patches would be taken for the only number there is

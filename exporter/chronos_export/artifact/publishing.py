@@ -1,0 +1,213 @@
+"""Publishing an artifact: built beside its destination, renamed into place once.
+
+Whenever the process dies, the destination is the old artifact, the new one or nothing; never a mixture.
+One lock a destination keeps builds apart. Whatever an earlier build left under the staging name is stale
+once the lock is ours, and is removed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from chronos_export import interruption
+from chronos_export.artifact.card import write_card
+from chronos_export.artifact.manifest import NAME, Manifest, hash_file
+from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass
+class Staging:
+    """A folder that becomes the artifact if the block that fills it ends without an error.
+
+    Args:
+        folder: Put the files here.
+        manifest: Set this before the block ends; the hashes of the files are added for you.
+    """
+
+    folder: Path
+    manifest: Manifest | None = None
+
+
+@contextmanager
+def publish(
+    destination: Path | str, *, overwrite: bool = False, keep_failed: bool = False
+) -> Iterator[Staging]:
+    """Give a staging folder; publish it at `destination` when the block ends, drop it when it raises.
+
+    Args:
+        destination: Must not exist, unless `overwrite` and it is an artifact. Its parent must exist.
+        overwrite: Replace an artifact that is there.
+        keep_failed: When the block raises, keep what it made as `<destination>.failed`.
+
+    Raises:
+        UsageError: The destination exists, is a file, has no parent, or is being built by another process.
+        MachineError: The destination cannot be written, or the disk is full.
+    """
+    target = Path(os.path.realpath(Path(destination).expanduser()))
+    check_destination(target, overwrite)
+    folder = target.with_name(f".{target.name}.staging")
+    try:
+        with _lock(target):
+            _remove(folder)
+            try:
+                folder.mkdir()
+                staging = Staging(folder)
+                yield staging
+                _finish(staging)
+                check_destination(target, overwrite)
+                _put_in_place(folder, target)
+            except Exception:
+                if keep_failed and folder.is_dir() and interruption.exit_code() is None:
+                    _remove(failed := target.with_name(f"{target.name}.failed"))
+                    folder.rename(failed)
+                raise
+            finally:
+                _remove(folder)
+    except Exception as error:
+        if _is_disk_full(error):
+            raise _disk_full(target) from error
+        raise
+
+
+def check_destination(target: Path, overwrite: bool) -> None:
+    """Refuse a destination that must not be written.
+
+    Raises:
+        UsageError: It exists and is not an artifact to replace, or its parent is not a folder.
+        MachineError: Its parent cannot be written.
+    """
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"{target.parent} is not a folder, so nothing can be published in it",
+            allowed="-o inside an existing folder",
+            fix=f"mkdir -p {target.parent}",
+        )
+    if not os.access(target.parent, os.W_OK | os.X_OK, effective_ids=True):
+        raise _not_writable(target, "permission denied")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UsageError(
+            f"{target} exists and is a file", allowed="a new folder", fix=f"-o {target}.artifact"
+        )
+    if not overwrite:
+        raise UsageError(
+            f"{target} exists", allowed="a new folder, or --force to replace an artifact", fix="--force"
+        )
+    if not (target / NAME).is_file() and any(target.iterdir()):
+        raise UsageError(
+            f"{target} exists and is not an artifact, so --force will not replace it",
+            allowed="a new folder, or an artifact to replace",
+            fix=f"-o {target}/chronos-2",
+        )
+
+
+@contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    """Hold `.<name>.lock` beside the target, removed on the way out; a dead holder's lock is free."""
+    file = target.with_name(f".{target.name}.lock")
+    while True:
+        try:
+            lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _not_writable(target, str(error.strerror)) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(lock, 32, 0).decode() or "?"
+            os.close(lock)
+            raise UsageError(
+                f"{target} is being built by process {holder}",
+                allowed="one build of an artifact at a time",
+                fix=f"wait for process {holder}, or choose another -o",
+            ) from error
+        if file.exists() and os.path.samestat(os.fstat(lock), file.stat()):
+            break
+        os.close(lock)  # its last holder removed it between our open and our lock
+    try:
+        os.pwrite(lock, f"{os.getpid()}".encode().ljust(32), 0)
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _finish(staging: Staging) -> None:
+    """Write the README and the manifest, and see all of it onto the disk."""
+    if staging.manifest is None:
+        raise BuildError("nothing to publish: the build ended without a manifest")
+    write_card(staging.folder, staging.manifest)
+    files = sorted(file for file in staging.folder.rglob("*") if file.is_file())
+    records = {file.relative_to(staging.folder).as_posix(): hash_file(file) for file in files}
+    replace(staging.manifest, files=records).write(staging.folder)
+    for path in (*staging.folder.rglob("*"), staging.folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    """One rename. What was there before ends up under the staging name, to be removed."""
+    if target.exists() and not _exchange(folder, target):
+        shutil.rmtree(target)  # no swap to be had: for a moment there is none
+        folder.rename(target)
+    elif not target.exists():
+        folder.rename(target)
+    _sync(target.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one step, where the kernel and the file system can (Linux >= 3.15)."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    return bool(renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _not_writable(target: Path, why: str) -> MachineError:
+    return MachineError(
+        f"{target.parent} cannot be written: {why}",
+        allowed="-o in a folder that you may write to",
+        fix=f"chmod u+w {target.parent}, or choose another -o",
+    )
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, through whatever wrapped it."""
+    while error is not None and not isinstance(error, ChronosExportError):
+        if getattr(error, "errno", None) in NO_ROOM or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _disk_full(target: Path) -> MachineError:
+    free = shutil.disk_usage(target.parent).free
+    return MachineError(
+        f"the disk of {target.parent} is full: more is needed, {free / 1e6:.1f} MB are free",
+        allowed="room for the whole artifact beside the one it replaces",
+        fix="free some space, or choose -o on another disk",
+    )

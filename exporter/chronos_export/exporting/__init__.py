@@ -1,0 +1,1 @@
+"""The whole export: from a checkpoint to a published artifact."""

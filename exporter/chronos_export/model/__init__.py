@@ -1,0 +1,1 @@
+"""Upstream's weights as the segmented model in PyTorch."""

@@ -1,0 +1,1 @@
+"""An artifact behind upstream's `Chronos2Pipeline`."""

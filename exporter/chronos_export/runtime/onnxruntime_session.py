@@ -1,0 +1,115 @@
+"""The ONNX graphs on onnxruntime.
+
+PyTorch is imported by what is called, not by what is opened: it takes a second, in which `load` opens graphs.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+
+from chronos_export.artifact.reading import GENERAL, UNIVARIATE
+from chronos_export.errors import MachineError, UsageError
+from chronos_export.graph_contract import OUTPUT
+from chronos_export.runtime.session import SingleThreaded, thread_count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+}
+
+
+class OrtSession:
+    """Both graphs on onnxruntime. Safe to call from several threads; see `SideBySide`.
+
+    Args:
+        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        provider: "cpu" or "cuda".
+        threads: Threads inside an operator; 0 leaves it to onnxruntime.
+
+    Raises:
+        UsageError: If the provider is not one of these.
+        MachineError: If onnxruntime does not have the provider or starts another one instead.
+    """
+
+    def __init__(self, folder: Path, provider: str = "cpu", threads: int = 0) -> None:
+        self.provider, self._threads = _provider_name(provider), threads
+        self.single_threaded = SingleThreaded(folder, lambda path: _OrtGraph(path, PROVIDERS["cpu"], 1))
+        paths = folder / GENERAL, folder / UNIVARIATE
+        with ThreadPoolExecutor(len(paths)) as pool:  # onnxruntime opens a graph on one core
+            graphs = pool.map(lambda path: _OrtGraph(path, self.provider, threads), paths)
+            self._general, self._univariate = graphs
+
+    @property
+    def workers(self) -> int:
+        """See `SideBySide`."""
+        return thread_count(self._threads) if self.provider == PROVIDERS["cpu"] else 1
+
+    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        """See `Session.run`."""
+        return self._general(context=context, group_ids=group_ids, future_covariates=future_covariates)
+
+    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+        """See `Session.run_univariate`."""
+        return self._univariate(context=context, future_covariates=future_covariates)
+
+
+def _provider_name(provider: str) -> str:
+    if provider not in PROVIDERS:
+        raise UsageError(f"unknown provider {provider!r}", allowed=", ".join(PROVIDERS))
+    name = PROVIDERS[provider]
+    if name not in ort.get_available_providers():
+        raise MachineError(
+            f"this onnxruntime has no {name}",
+            allowed=", ".join(ort.get_available_providers()),
+            fix=f"pip install 'chronos-export[{provider}]'",
+        )
+    return name
+
+
+class _OrtGraph:
+    """One graph on onnxruntime."""
+
+    def __init__(self, path: Path, provider: str, threads: int) -> None:
+        self._session = _open(path, provider, threads)
+
+    def __call__(self, **feed: Tensor) -> Tensor:
+        import torch
+
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in feed.items()}
+        (out,) = self._session.run([OUTPUT], arrays)
+        return torch.from_numpy(out)
+
+
+def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+    if provider != PROVIDERS["cpu"]:
+        import torch  # noqa: F401  its CUDA libraries are what onnxruntime finds
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    # Otherwise a shape gets memory of its own from its second call on, as much again as the first call took.
+    options.enable_mem_pattern = False
+    # Otherwise its threads keep a core busy for 30 ms after a call, at the cost of those that follow.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        session = ort.InferenceSession(path, options, providers=[provider])
+    except NoKernel as error:
+        raise MachineError(
+            f"onnxruntime's {provider} cannot run {path.name}: {error}",
+            allowed="the types that it has kernels for: float32 everywhere, bfloat16 on a GPU only",
+            fix=f"load({str(path.parent)!r}, provider='openvino'), or chronos-export --dtype float32 ...",
+        ) from error
+    if session.get_providers()[0] != provider:
+        raise MachineError(
+            f"onnxruntime runs {path.name} on {session.get_providers()[0]}, not on {provider}",
+            fix="chronos-export doctor",
+        )
+    return session

@@ -1,0 +1,112 @@
+"""One call for every backend: rows in, forecasts out.
+
+    ort_session.py       the ONNX graphs on onnxruntime
+    openvino_session.py  the same on OpenVINO
+    tensorrt_session.py  an engine
+    torch_session.py     the rewritten model in PyTorch
+    SingleThreaded       the graphs of another session, opened once more for calls side by side
+
+A session answers exactly the rows it is given; cutting a batch into calls is `plan.py`'s work.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from chronos_export.artifact.reading import GENERAL, UNIVARIATE, WEIGHTS
+from chronos_export.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Graph = Callable[..., "Tensor"]  # an opened graph: its inputs by name to its forecasts
+
+
+class Session(Protocol):
+    """What the pipeline needs of a backend."""
+
+    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        """Forecast rows of any groups.
+
+        Args:
+            context: float32 [rows, context_length], NaN = missing.
+            group_ids: int64 [rows].
+            future_covariates: float32 [rows, horizon], NaN = unknown.
+
+        Returns:
+            float32 [rows, quantiles, horizon rounded up to whole patches].
+        """
+        ...
+
+    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+        """As `run`, for rows that are groups of their own."""
+        ...
+
+
+@runtime_checkable
+class SideBySide(Session, Protocol):
+    """A session that can answer several calls at a time.
+
+    Attributes:
+        single_threaded: The same graphs, on one thread a call.
+    """
+
+    single_threaded: Session
+
+    @property
+    def workers(self) -> int:
+        """How many calls are best answered at a time by `single_threaded`."""
+        ...
+
+
+class SingleThreaded:
+    """Both graphs with one thread a call. Each takes memory from its first call on.
+
+    Args:
+        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        open_graph: Opens one of them.
+
+    Raises:
+        IntegrityError: By the first call of a graph: the files are no longer those that were there before.
+    """
+
+    def __init__(self, folder: Path, open_graph: Callable[[Path], Graph]) -> None:
+        self._folder, self._stamps = folder.absolute(), _stamps(folder)  # it is opened later
+        self._open_graph = open_graph
+        self._lock, self._opened = threading.Lock(), dict[str, Graph]()
+
+    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        """See `Session.run`."""
+        general = self._graph(GENERAL)
+        return general(context=context, group_ids=group_ids, future_covariates=future_covariates)
+
+    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+        """See `Session.run_univariate`."""
+        return self._graph(UNIVARIATE)(context=context, future_covariates=future_covariates)
+
+    def _graph(self, name: str) -> Graph:
+        with self._lock:
+            if name not in self._opened:
+                if _stamps(self._folder) != self._stamps:
+                    raise IntegrityError(
+                        f"{self._folder} was replaced after it was loaded",
+                        fix=f"load({str(self._folder)!r}) again",
+                    )
+                self._opened[name] = self._open_graph(self._folder / name)
+            return self._opened[name]
+
+
+def thread_count(threads: int) -> int:
+    """`threads`, or as many as PyTorch would take if that is 0."""
+    import torch
+
+    return threads or torch.get_num_threads()
+
+
+def _stamps(folder: Path) -> list[tuple[int, int, int]]:
+    """What changes when a file is replaced."""
+    found = [(folder / name).stat() for name in (GENERAL, UNIVARIATE, WEIGHTS) if (folder / name).exists()]
+    return [(file.st_ino, file.st_mtime_ns, file.st_size) for file in found]

@@ -1,0 +1,122 @@
+"""The graphs on OpenVINO: the same forecasts, whatever the ids."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import chronos_export
+from chronos_export.artifact.reading import Artifact, open_artifact
+from chronos_export.checkpoint.loading import load_checkpoint
+from chronos_export.exporting.export import write_graphs
+from chronos_export.graph.precision import precision_of
+from chronos_export.runtime.onnxruntime_session import OrtSession
+from chronos_export.runtime.openvino_session import OpenVinoSession
+from tests.helpers.checkpoints import make_model
+from tests.helpers.upstream import assert_as_upstream, assert_forecast_as_upstream, exact_pipeline
+
+
+@pytest.fixture(scope="module")
+def artifact(artifact_of: Callable[[str], Artifact]) -> Path:
+    return artifact_of("demo").path
+
+
+@pytest.fixture(scope="module")
+def graphs(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a size whose branches OpenVINO gets wrong."""
+    folder = tmp_path_factory.mktemp("graphs")
+    write_graphs(load_checkpoint(str(toy)), folder, precision_of("float32"))
+    return folder
+
+
+def test_export_proves_openvino_where_it_is_installed(artifact: Path) -> None:
+    runners = {row["runner"] for row in open_artifact(artifact).manifest.validation["worst"]}
+    assert {"openvino", "openvino/univariate"} <= runners
+
+
+def test_ids_that_are_equal_in_32_bits_stay_apart(artifact: Path) -> None:
+    context = torch.randn(4, 100, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    future = torch.full((4, 16), torch.nan)
+    ids = torch.tensor([5, 5 + 2**32, 5, 5 + 2**32])
+    found = OpenVinoSession(artifact).run(context, ids, future)
+    assert_forecast_as_upstream(found, load_checkpoint("demo").pipeline.model, context, ids)
+    merged = OrtSession(artifact).run(context, torch.zeros(4, dtype=torch.int64), future)
+    assert (found - merged).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("ids", [[0], [0, 1, 2], [0, 0, 1, 1], [0, 1, 1, 1, 2]], ids=str)
+def test_the_first_call_of_any_groups_is_right(ids: list[int], graphs: Path) -> None:
+    """Branches of a graph gave wrong answers the first time they were taken."""
+    context = torch.randn(len(ids), 100, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    group_ids = torch.tensor(ids)
+    found = OpenVinoSession(graphs).run(context, group_ids, torch.full((len(ids), 16), torch.nan))
+    assert_forecast_as_upstream(found, make_model("toy"), context, group_ids)
+
+
+def test_threads_share_a_session(artifact: Path) -> None:
+    session = OpenVinoSession(artifact)
+    inputs = [torch.randn(3, 50 + n, generator=torch.Generator().manual_seed(n)) for n in range(4)]
+    future = torch.full((3, 16), torch.nan)
+    alone = [session.run_univariate(x, future) for x in inputs]
+    together: dict[int, list[torch.Tensor]] = {n: [] for n in range(4)}
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            together[number].append(session.run_univariate(inputs[number], future))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, expected in enumerate(alone):
+        assert all(torch.equal(found, expected) for found in together[number])
+
+
+def test_loads_as_a_pipeline(artifact: Path) -> None:
+    series = torch.randn(2, 80, generator=torch.Generator().manual_seed(1)).cumsum(1)
+    upstream = load_checkpoint("demo").pipeline
+    asked = (chronos_export.load(artifact, provider="openvino"), upstream, exact_pipeline(upstream))
+    assert_as_upstream(*(pipeline.predict([series], prediction_length=20) for pipeline in asked))
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from chronos_export.runtime.openvino_session import OpenVinoSession
+signal.signal(signal.SIGINT, signal.default_int_handler)
+session = OpenVinoSession(Path(sys.argv[1]))
+session.run_univariate(torch.randn(1, 30), torch.full((1, 16), torch.nan))
+del session
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_a_session_is_gone(graphs: Path) -> None:
+    """OpenVINO makes signals run on a stack of its own, and took it along."""
+    command = [sys.executable, "-c", INTERRUPTED, str(graphs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+def test_without_the_package_the_error_names_the_extra(artifact: Path) -> None:
+    code = (
+        "import sys; sys.modules['openvino'] = None\n"
+        "import importlib.util; find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'openvino' else find(name, *a)\n"
+        "from chronos_export import load\n"
+        f"load({str(artifact)!r}, provider='openvino')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "MachineError" in done.stderr
+    assert "pip install 'chronos-export[openvino]'" in done.stderr
