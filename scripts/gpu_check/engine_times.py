@@ -95,7 +95,7 @@ def _time_engine(
 
 def _sessions(info: Any) -> tuple[Any, Any]:
     """Of one engine: in CUDA graphs, and without."""
-    from chronos_export.artifact.manifest import hash_file
+    from chronos_export.artifact.hashing import hash_file
     from chronos_export.machine.compiled import plugin_library
     from chronos_export.runtime.tensorrt_loading import load_engine
     from chronos_export.runtime.tensorrt_session import TensorRtSession

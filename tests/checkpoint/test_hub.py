@@ -17,7 +17,7 @@ from tests.helpers.hub import COMMIT, serve
 CALL = """
 import sys
 from chronos_export.errors import ChronosExportError
-from chronos_export.{module} import {function}
+from chronos_export.checkpoint.{module} import {function}
 try:
     found = {function}(*sys.argv[1:])
     print({shown})
@@ -26,7 +26,7 @@ except ChronosExportError as error:
     sys.exit(error.exit_code)
 """
 LOAD = CALL.format(
-    module="checkpoint", function="load_checkpoint", shown="found.revision, found.digest, found.licence"
+    module="loading", function="load_checkpoint", shown="found.revision, found.digest, found.licence"
 )
 LOCATE = CALL.format(module="source", function="locate", shown="found.revision")
 

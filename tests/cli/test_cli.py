@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chronos_export.artifact.reading import open_artifact
-from chronos_export.machine.tensorrt import device_capability
+from chronos_export.machine.gpu import device_capability
 from tests.helpers.engines import needs_rtx
 
 CLI = [sys.executable, "-m", "chronos_export"]

@@ -11,8 +11,8 @@ import pytest
 # Polygraphy looks dtypes up under bare `except`s: a Ctrl-C there turns into what goes wrong next, or nothing.
 SWALLOWED = """
 import os, signal, sys
-import chronos_export.exporting as exporting
-from chronos_export.cli.main import main as cli
+from chronos_export.exporting import export as exporting
+from chronos_export.cli import main as cli
 
 def swallow(*args, **kwargs):
     try:

@@ -99,7 +99,8 @@ def test_all_but_packed_attention_becomes_an_engine(
     with pytest.raises(BuildError, match="and TensorRT made 0 native layers, not 3"):
         build(tmp_path / "model.onnx", tmp_path, attention="native")
     without_check = (
-        "from chronos_export import engine_worker; engine_worker._LAYERS = {'plugin': 'PLUGIN_V3'};"
+        "from chronos_export.engine import worker as engine_worker;"
+        " engine_worker._LAYERS = {'plugin': 'PLUGIN_V3'};"
     )
     monkeypatch.setattr(engine, "WORKER", [sys.executable, "-c", f"{without_check} engine_worker.main()"])
     info = build(tmp_path / "model.onnx", tmp_path, attention="native")

@@ -236,7 +236,8 @@ def test_an_unregistered_plugin_is_an_error(
     """The bug planted: a worker that forgets to register."""
     make_graph(graph, identity_body=True)
     plant = (
-        "from chronos_export import engine_worker, trt_plugin;"
+        "from chronos_export.engine import worker as engine_worker;"
+        "from chronos_export.machine import tensorrt_plugin as trt_plugin;"
         "trt_plugin.register = lambda trt, library: None;"
         "engine_worker.main()"
     )

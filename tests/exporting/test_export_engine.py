@@ -13,7 +13,7 @@ import pytest
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import open_artifact
-from chronos_export.machine.tensorrt import device_capability, driver_version
+from chronos_export.machine.gpu import device_capability, driver_version
 from tests.helpers.engines import needs_rtx, without_tensorrt
 
 

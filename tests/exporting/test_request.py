@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from chronos_export.artifact.naming import default_output
 from chronos_export.errors import UsageError
-from chronos_export.exporting.request import default_output, parse_batch
+from chronos_export.exporting.request import parse_batch
 
 
 def test_batch_is_parsed() -> None:

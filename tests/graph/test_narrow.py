@@ -15,10 +15,9 @@ from chronos.chronos2 import Chronos2Model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from torch import Tensor
 
 from chronos_export import load
-from chronos_export.artifact.reading import WEIGHTS, open_artifact
+from chronos_export.artifact.reading import open_artifact
 from chronos_export.engine.choice import EngineOptions
 from chronos_export.errors import AccuracyError, MachineError, UsageError
 from chronos_export.exporting.export import export
@@ -26,11 +25,12 @@ from chronos_export.graph import int8
 from chronos_export.graph.builder import GraphBuilder
 from chronos_export.graph.int8 import quantized_product
 from chronos_export.graph.precision import precision_of
+from chronos_export.graph_contract import WEIGHTS
 from chronos_export.pipeline.model import SessionModel
 from chronos_export.runtime import choice as runtimes
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.openvino_session import OpenVinoSession
-from chronos_export.runtime.session import Session
+from chronos_export.runtime.session import Floats, Ints, Session
 from chronos_export.validation import quantile_loss
 from chronos_export.validation.cases import all_cases
 from chronos_export.validation.comparison import validate
@@ -150,12 +150,12 @@ def test_a_quantized_product_is_off_by_half_steps_only(seed: int, non_negative: 
 
 def test_a_row_does_not_depend_on_its_neighbours(artifacts: dict[str, Path]) -> None:
     session = OrtSession(artifacts["int8"])
-    context = torch.randn(4, 128, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    context = np.random.default_rng(0).standard_normal((4, 128), dtype=np.float32).cumsum(1)
     context[3] *= 1e6
-    future = torch.full((4, 16), torch.nan)
+    future = np.full((4, 16), np.nan, np.float32)
     together = session.run_univariate(context, future)
     alone = [session.run_univariate(context[n : n + 1], future[:1]) for n in range(4)]
-    assert torch.equal(together, torch.cat(alone))
+    np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
 def product(x: np.ndarray, weight: np.ndarray, non_negative: bool) -> np.ndarray:
@@ -180,26 +180,24 @@ def product(x: np.ndarray, weight: np.ndarray, non_negative: bool) -> np.ndarray
 class Rounded:
     """Upstream in bfloat16 as a session."""
 
-    device = torch.device("cpu")
-
     def __init__(self, model: Chronos2Model) -> None:
         self.model = model.to(torch.bfloat16)
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         patches = -(-future_covariates.shape[1] // 16)
-        missing = torch.full((len(context), 16 * patches - future_covariates.shape[1]), torch.nan)
-        future = torch.cat([future_covariates, missing], dim=1)
+        added = 16 * patches - future_covariates.shape[1]
+        future = np.pad(future_covariates, ((0, 0), (0, added)), constant_values=np.nan)
         with torch.no_grad():
             out = self.model(
-                context=context,
-                group_ids=group_ids,
-                future_covariates=future,
+                context=torch.from_numpy(context),
+                group_ids=torch.from_numpy(group_ids),
+                future_covariates=torch.from_numpy(future),
                 num_output_patches=patches,
             )
-        return out.quantile_preds.float()
+        return out.quantile_preds.float().numpy()
 
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
-        return self.run(context, torch.arange(len(context)), future_covariates)
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
+        return self.run(context, np.arange(len(context)), future_covariates)
 
 
 def rescaled(model: Chronos2Model, factor: float) -> Chronos2Model:

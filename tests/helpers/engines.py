@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from chronos_export.graph.group_attention import function_body
-from chronos_export.machine.tensorrt import device_capability, is_installed
+from chronos_export.machine.gpu import device_capability
+from chronos_export.machine.tensorrt import is_installed
 
 LIMITS = {"context_length": 512, "max_output_patches": 4, "output_patch_size": 16}
 

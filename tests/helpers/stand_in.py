@@ -21,6 +21,7 @@ from torch import Tensor
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.runtime import tensorrt_call as engine_call
+from chronos_export.runtime.session import Floats, Ints
 from chronos_export.runtime.tensorrt_loading import LoadedEngine
 from chronos_export.runtime.tensorrt_session import GRAPHS, TensorRtSession
 
@@ -167,10 +168,10 @@ class StandIn:
         return TensorRtSession(LoadedEngine(trt, self, ()), info, torch.device("cpu"), graphs)
 
 
-def inputs(rows: int, context: int = 48, horizon: int = 20) -> tuple[Tensor, Tensor, Tensor]:
-    torch.manual_seed(rows)
+def inputs(rows: int, context: int = 48, horizon: int = 20) -> tuple[Floats, Ints, Floats]:
+    random = np.random.default_rng(rows)
     return (
-        torch.randn(rows, context).cumsum(1),
-        torch.arange(rows) // 3,
-        torch.full((rows, horizon), torch.nan),
+        random.standard_normal((rows, context), dtype=np.float32).cumsum(1),
+        np.arange(rows) // 3,
+        np.full((rows, horizon), np.nan, np.float32),
     )

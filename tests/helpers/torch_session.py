@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from chronos_export.runtime.session import Floats, Ints
 
 
 class TorchSession:
@@ -18,13 +20,13 @@ class TorchSession:
         self._general, self._univariate = general, univariate
 
     @torch.no_grad()
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """See `Session.run`."""
-        out: Tensor = self._general(context, group_ids, future_covariates)
+        out: Floats = self._general(*map(torch.from_numpy, (context, group_ids, future_covariates))).numpy()
         return out
 
     @torch.no_grad()
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """See `Session.run_univariate`."""
-        out: Tensor = self._univariate(context, future_covariates)
+        out: Floats = self._univariate(torch.from_numpy(context), torch.from_numpy(future_covariates)).numpy()
         return out

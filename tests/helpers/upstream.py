@@ -18,6 +18,8 @@ from chronos_export.checkpoint.loading import load_checkpoint
 from chronos_export.validation.comparison import NOISE_FACTOR
 from chronos_export.validation.exact import in_float64
 
+Array = Tensor | np.ndarray[Any, Any]
+
 
 @dataclass(frozen=True)
 class _Forecast:
@@ -65,9 +67,10 @@ def assert_as_upstream(found: list[Any], upstream: list[Any], exact: list[Any]) 
 
 
 def assert_forecast_as_upstream(
-    found: Tensor, upstream: Chronos2Model, context: Tensor, group_ids: Tensor
+    found: Array, upstream: Chronos2Model, context: Array, group_ids: Array
 ) -> None:
     """Each row of a forecast without covariates, [rows, quantiles, steps], as `assert_as_upstream`."""
+    context, group_ids = torch.as_tensor(context), torch.as_tensor(group_ids)
     call = {"group_ids": group_ids, "num_output_patches": found.shape[2] // 16}
     with torch.no_grad():
         near = upstream(context=context, **call).quantile_preds
@@ -87,4 +90,4 @@ def assert_graph_as_upstream(graph: Path, checkpoint: Path) -> None:
     feed = {"context": context.numpy(), "group_ids": ids.numpy(), "future_covariates": future.numpy()}
     (found,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, feed)
     upstream = load_checkpoint(str(checkpoint)).pipeline.model
-    assert_forecast_as_upstream(torch.from_numpy(found), upstream, context, ids)
+    assert_forecast_as_upstream(found, upstream, context, ids)

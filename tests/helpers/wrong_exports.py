@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from chronos_export.exporting.export import export as exporting
+from chronos_export.exporting import export as exporting
 from chronos_export.graph import chronos2 as onnx_graph
 from chronos_export.graph import group_attention as group_attention_onnx
 from chronos_export.graph import writing as onnx_export

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from chronos_export import export, load
 from chronos_export.artifact import rebuild
@@ -29,6 +28,7 @@ from chronos_export.exporting.export import validate_artifact
 from chronos_export.machine.compiled import PLUGIN_NAME
 from chronos_export.runtime import tensorrt_loading as engine_load
 from chronos_export.runtime.onnxruntime_session import OrtSession
+from chronos_export.runtime.session import Floats, Ints
 from chronos_export.validation import engines as engine_proof
 from tests.helpers.engines import needs_rtx, without_gpu
 
@@ -77,7 +77,7 @@ class Stands(OrtSession):
 
     factor = 1.0
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         return super().run(context, group_ids, future_covariates) * self.factor
 
 
@@ -220,11 +220,15 @@ def test_the_artifact_still_forecasts_on_the_cpu(artifact: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["tensorrt-rtx", None])
-def test_the_command_that_mends_it_is_a_command(published: Artifact, engine: str | None) -> None:
+def test_the_command_that_mends_it_is_a_command(
+    published: Artifact, engine: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a message tells to run is what the command line takes, spaces in a path included."""
     import shlex
 
     from chronos_export.cli.main import cli
+
+    monkeypatch.delitem(sys.modules, "tensorrt_rtx", raising=False)
 
     program, *arguments = shlex.split(rebuild_command(published.path, published.manifest, engine))
     assert program == "chronos-export"

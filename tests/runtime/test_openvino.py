@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,36 +36,42 @@ def graphs(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def noise(rows: int, steps: int) -> np.ndarray:
+    return np.random.default_rng(steps).standard_normal((rows, steps), dtype=np.float32).cumsum(1)
+
+
+def unknown(rows: int) -> np.ndarray:
+    return np.full((rows, 16), np.nan, np.float32)
+
+
 def test_export_proves_openvino_where_it_is_installed(artifact: Path) -> None:
     runners = {row["runner"] for row in open_artifact(artifact).manifest.validation["worst"]}
     assert {"openvino", "openvino/univariate"} <= runners
 
 
 def test_ids_that_are_equal_in_32_bits_stay_apart(artifact: Path) -> None:
-    context = torch.randn(4, 100, generator=torch.Generator().manual_seed(0)).cumsum(1)
-    future = torch.full((4, 16), torch.nan)
-    ids = torch.tensor([5, 5 + 2**32, 5, 5 + 2**32])
+    context, future = noise(4, 100), unknown(4)
+    ids = np.array([5, 5 + 2**32, 5, 5 + 2**32])
     found = OpenVinoSession(artifact).run(context, ids, future)
     assert_forecast_as_upstream(found, load_checkpoint("demo").pipeline.model, context, ids)
-    merged = OrtSession(artifact).run(context, torch.zeros(4, dtype=torch.int64), future)
-    assert (found - merged).abs().max() > 1e-2
+    merged = OrtSession(artifact).run(context, np.zeros(4, np.int64), future)
+    assert np.abs(found - merged).max() > 1e-2
 
 
 @pytest.mark.parametrize("ids", [[0], [0, 1, 2], [0, 0, 1, 1], [0, 1, 1, 1, 2]], ids=str)
 def test_the_first_call_of_any_groups_is_right(ids: list[int], graphs: Path) -> None:
     """Branches of a graph gave wrong answers the first time they were taken."""
-    context = torch.randn(len(ids), 100, generator=torch.Generator().manual_seed(0)).cumsum(1)
-    group_ids = torch.tensor(ids)
-    found = OpenVinoSession(graphs).run(context, group_ids, torch.full((len(ids), 16), torch.nan))
+    context, group_ids = noise(len(ids), 100), np.array(ids)
+    found = OpenVinoSession(graphs).run(context, group_ids, unknown(len(ids)))
     assert_forecast_as_upstream(found, make_model("toy"), context, group_ids)
 
 
 def test_threads_share_a_session(artifact: Path) -> None:
     session = OpenVinoSession(artifact)
-    inputs = [torch.randn(3, 50 + n, generator=torch.Generator().manual_seed(n)) for n in range(4)]
-    future = torch.full((3, 16), torch.nan)
+    inputs = [noise(3, 50 + n) for n in range(4)]
+    future = unknown(3)
     alone = [session.run_univariate(x, future) for x in inputs]
-    together: dict[int, list[torch.Tensor]] = {n: [] for n in range(4)}
+    together: dict[int, list[np.ndarray]] = {n: [] for n in range(4)}
 
     def work(number: int) -> None:
         for _ in range(20):
@@ -76,7 +83,7 @@ def test_threads_share_a_session(artifact: Path) -> None:
     for thread in threads:
         thread.join()
     for number, expected in enumerate(alone):
-        assert all(torch.equal(found, expected) for found in together[number])
+        assert all(np.array_equal(found, expected) for found in together[number])
 
 
 def test_loads_as_a_pipeline(artifact: Path) -> None:
@@ -89,11 +96,11 @@ def test_loads_as_a_pipeline(artifact: Path) -> None:
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
-import torch
+import numpy as np
 from chronos_export.runtime.openvino_session import OpenVinoSession
 signal.signal(signal.SIGINT, signal.default_int_handler)
 session = OpenVinoSession(Path(sys.argv[1]))
-session.run_univariate(torch.randn(1, 30), torch.full((1, 16), torch.nan))
+session.run_univariate(np.zeros((1, 30), np.float32), np.full((1, 16), np.nan, np.float32))
 del session
 try:
     os.kill(os.getpid(), signal.SIGINT)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 import pytest
-import torch
 
 from chronos_export.artifact.reading import Artifact
 from chronos_export.checkpoint.loading import load_checkpoint
@@ -22,12 +22,13 @@ Artifacts = Callable[[str], Artifact]
 
 def test_transposed_inputs_are_taken(artifact_of: Artifacts) -> None:
     session = OrtSession(artifact_of("toy").path, threads=1)
-    context, future = torch.randn(50, 4).T, torch.full((20, 4), torch.nan).T
-    ids = torch.tensor([0, 9, 1, 9, 0, 9, 1, 9])[::2]
-    assert not context.is_contiguous()
+    context = np.random.default_rng(0).standard_normal((50, 4), dtype=np.float32).T
+    future = np.full((20, 4), np.nan, np.float32).T
+    ids = np.array([0, 9, 1, 9, 0, 9, 1, 9])[::2]
+    assert not context.flags.c_contiguous
     out = session.run(context, ids, future)
-    assert (out.shape, out.dtype) == ((4, 21, 32), torch.float32)
-    assert torch.equal(out, session.run(context.contiguous(), ids.contiguous(), future.contiguous()))
+    assert (out.shape, out.dtype) == ((4, 21, 32), np.float32)
+    np.testing.assert_array_equal(out, session.run(context.copy(), ids.copy(), future.copy()))
     assert session.run_univariate(context, future).shape == out.shape
 
 
@@ -64,11 +65,12 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(
 def test_a_shape_that_comes_back_takes_no_more_memory(artifact_of: Artifacts) -> None:
     """By default onnxruntime takes as much again."""
     code = f"""
-import json, pathlib, torch
+import json, pathlib, numpy as np
 from tests.helpers.memory import peaks
 from chronos_export.runtime.onnxruntime_session import OrtSession
 session = OrtSession(pathlib.Path({str(artifact_of("toy").path)!r}), threads=1)
-call = torch.randn(300, 1000), torch.zeros(300, dtype=torch.int64), torch.full((300, 16), torch.nan)
+context = np.random.default_rng(0).standard_normal((300, 1000), dtype=np.float32)
+call = context, np.zeros(300, np.int64), np.full((300, 16), np.nan, np.float32)
 print(json.dumps(peaks(*[lambda: session.run(*call)] * 4)))
 """
     first, *later = in_a_fresh_process(code)

@@ -7,17 +7,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from chronos_export.artifact.reading import UNIVARIATE, Artifact
+from chronos_export.artifact.reading import Artifact
 from chronos_export.errors import IntegrityError
+from chronos_export.graph_contract import UNIVARIATE
 from chronos_export.pipeline.model import SessionModel
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.openvino_session import OpenVinoSession
-from chronos_export.runtime.session import Session, SideBySide, SingleThreaded
+from chronos_export.runtime.session import Floats, Session, SideBySide, SingleThreaded
 from tests.helpers.checkpoints import make_model
 from tests.helpers.upstream import assert_forecast_as_upstream
 
@@ -42,6 +44,10 @@ def graphs(folder: Path) -> SingleThreaded:
     return single_threaded
 
 
+def two_rows() -> tuple[Floats, Floats]:
+    return np.zeros((2, 30), np.float32), np.full((2, 16), np.nan, np.float32)
+
+
 def ragged() -> tuple[Tensor, Tensor]:
     """Shuffled rows of singles and groups, lengths 1 to 100."""
     random = torch.Generator().manual_seed(0)
@@ -64,7 +70,7 @@ def test_the_forecasts_are_upstreams(
     assert isinstance(beside.session, SideBySide)
     run_univariate = beside.session.single_threaded.run_univariate
 
-    def meeting(*args: Tensor) -> Tensor:
+    def meeting(*args: Floats) -> Floats:
         if len(met) < 2:
             met.append(threading.current_thread().name)
             both_at_once.wait()
@@ -79,7 +85,7 @@ def test_the_forecasts_are_upstreams(
 def test_the_first_error_ends_the_others(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
 
-    def failing(context: Tensor, _: Tensor) -> Tensor:
+    def failing(context: Floats, _: Floats) -> Floats:
         begun.append(len(context))
         raise ZeroDivisionError
 
@@ -95,7 +101,7 @@ def test_an_artifact_replaced_behind_a_pipeline_is_noticed(artifact: Artifact, t
     """Its graphs would forecast another checkpoint than the one that was verified and loaded."""
     folder = Path(shutil.copytree(artifact.path, tmp_path / "mine"))
     session = graphs(folder)
-    arguments = torch.randn(2, 30), torch.full((2, 16), torch.nan)
+    arguments = two_rows()
     other = Path(shutil.copy(folder / UNIVARIATE, tmp_path / "other"))
     other.replace(folder / UNIVARIATE)
     with pytest.raises(IntegrityError, match="was replaced after it was loaded") as raised:
@@ -110,13 +116,13 @@ def test_graphs_are_found_from_another_working_directory(
     monkeypatch.chdir(artifact.path.parent)
     session = graphs(Path(artifact.path.name))
     monkeypatch.chdir(tmp_path)
-    assert len(session.run_univariate(torch.randn(2, 30), torch.full((2, 16), torch.nan))) == 2
+    assert len(session.run_univariate(*two_rows())) == 2
 
 
 def test_a_graph_is_opened_once_by_many_threads(artifact: Artifact) -> None:
     session = graphs(artifact.path)
     assert session._opened == {}
-    arguments = torch.randn(2, 30), torch.full((2, 16), torch.nan)
+    arguments = two_rows()
     workers = [threading.Thread(target=session.run_univariate, args=arguments) for _ in range(4)]
     for worker in workers:
         worker.start()

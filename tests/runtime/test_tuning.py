@@ -6,14 +6,14 @@ from collections.abc import Callable
 from time import sleep
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from chronos_export.artifact.reading import Artifact
 from chronos_export.runtime import tuning
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.schedule import OVERHEAD, OVERHEAD_SHARED
+from chronos_export.runtime.session import Floats, Ints
 from chronos_export.runtime.tuning import STEPS, TOKENS, tune
 
 PATCH = 16
@@ -23,16 +23,14 @@ TOKENS_A_ROW = STEPS // PATCH + 1 + 96 // PATCH
 class Machine:
     """A session on a clock of its own: so much a call, so much a row, and more for rows beyond its cache."""
 
-    device = torch.device("cpu")
-
     def __init__(self, call: float, row: float, cache: int) -> None:
         self.call, self.row, self.cache = call, row, cache
         self.clock = 0.0
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         raise AssertionError("single rows are what is timed")
 
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         rows = len(context)
         self.clock += self.call + self.row * rows + self.row * max(0, rows - self.cache)
         return future_covariates
@@ -56,7 +54,7 @@ def test_a_short_model_is_timed_within_its_context() -> None:
     seen: list[int] = []
 
     class Short(Machine):
-        def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+        def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
             seen.append(context.shape[1])
             return future_covariates
 
@@ -71,7 +69,7 @@ def test_sizes_are_timed_on_as_many_threads_as_calls_will_have(
     session = OrtSession(artifact_of("toy").path, threads=threads)
     asked: list[tuple[object, int]] = []
 
-    def run_univariate(self: object, context: Tensor, future_covariates: Tensor) -> Tensor:
+    def run_univariate(self: object, context: Floats, future_covariates: Floats) -> Floats:
         asked.append((self, len(context)))
         return future_covariates
 
@@ -88,7 +86,6 @@ def test_measures_what_sharing_a_call_costs(cost: float, least: float, most: flo
     """On a machine whose two threads do 10 ms of work in 5 ms times `cost` when they share it."""
 
     class Threads:
-        device = torch.device("cpu")
         workers = 2
 
         def __init__(self, seconds: float) -> None:
@@ -98,10 +95,10 @@ def test_measures_what_sharing_a_call_costs(cost: float, least: float, most: flo
         def single_threaded(self) -> Threads:
             return Threads(10e-3)
 
-        def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
             raise AssertionError("single rows are what is timed")
 
-        def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+        def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
             sleep(self.seconds)
             return future_covariates
 
@@ -111,7 +108,7 @@ def test_measures_what_sharing_a_call_costs(cost: float, least: float, most: flo
 def test_the_schedule_expects_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two calls that take as long side by side as one after the other are expected to."""
     monkeypatch.setattr(tuning, "_seconds", lambda run: 1.0)
-    session, nothing = Mock(spec=["workers"], workers=2), torch.zeros(1, 1)
+    session, nothing = Mock(spec=["workers"], workers=2), np.zeros((1, 1), np.float32)
     shared = tuning._shared(session, (nothing, nothing), tokens=160)
     beside, alone = OVERHEAD + 160, 2 * (OVERHEAD_SHARED + 160) / (2 * shared)  # as in `schedule._assign`
     assert beside == pytest.approx(alone)

@@ -11,7 +11,7 @@ from chronos.chronos2 import Chronos2Model
 
 from chronos_export.checkpoint.loading import Checkpoint, load_checkpoint, load_reference
 from chronos_export.errors import AccuracyError
-from chronos_export.exporting.export import export as exporting
+from chronos_export.exporting import export as exporting
 from chronos_export.graph.precision import precision_of
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.validation import comparison as validation

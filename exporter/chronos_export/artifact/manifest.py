@@ -13,20 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from chronos_export.artifact.hashing import FileRecord
 from chronos_export.errors import IntegrityError
 
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
-BLOCK = 2**22  # bytes: after every block, a thread that hashes waits for those that import
 MAKERS = ("chronos-export", "chronos-forecasting", "torch", "onnx", "onnxruntime", "polygraphy", "numpy")
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What a file must be: its sha256 in hex, and its size in bytes."""
-
-    sha256: str
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -103,16 +95,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def hash_file(file: Path) -> FileRecord:
-    """Read a file and say what it is."""
-    digest, size, block = hashlib.sha256(), 0, memoryview(bytearray(BLOCK))
-    with file.open("rb", buffering=0) as stream:
-        while count := stream.readinto(block):
-            digest.update(block[:count])
-            size += count
-    return FileRecord(digest.hexdigest(), size)
 
 
 def _own_hash(content: dict[str, Any]) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from chronos_export import interruption
 from chronos_export.artifact.card import write_card
-from chronos_export.artifact.manifest import NAME, Manifest, hash_file
+from chronos_export.artifact.hashing import hash_file
+from chronos_export.artifact.manifest import NAME, Manifest
 from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError
 
 AT_FDCWD = -100

@@ -1,4 +1,4 @@
-"""A published artifact: the names of its graphs, and opening it.
+"""Opening a published artifact.
 
 Every file is what the manifest says before any of them is used.
 """
@@ -9,11 +9,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from chronos_export.artifact.manifest import FileRecord, Manifest, hash_file, read_manifest
+from chronos_export.artifact.hashing import FileRecord, hash_file
+from chronos_export.artifact.manifest import Manifest, read_manifest
+from chronos_export.artifact.naming import is_hub_id
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import IntegrityError, UsageError
-
-GENERAL, UNIVARIATE, WEIGHTS = "model.onnx", "univariate.onnx", "weights.bin"
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,6 @@ def open_artifact(path: Path | str) -> Artifact:
 
 def _how_to_have(folder: Path) -> str:
     """What helps someone who named `folder`, which is none: perhaps a file, perhaps a model on the hub."""
-    from chronos_export.checkpoint.source import is_hub_id
-
     if folder.exists():
         return f"name the folder: {folder.parent}"
     on_the_hub = is_hub_id(str(folder)) and not folder.parent.exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chronos_export.artifact.manifest import Manifest
-from chronos_export.machine.tensorrt import device_capability
+from chronos_export.machine.gpu import device_capability
 
 
 def rebuild_command(path: Path, manifest: Manifest, target: str | None = None) -> str:

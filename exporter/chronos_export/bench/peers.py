@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
@@ -18,13 +19,13 @@ from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
-from chronos_export.artifact.reading import GENERAL
 from chronos_export.bench.subject import Subject
 from chronos_export.bench.traced import trace
 from chronos_export.bench.variants import contiguous_mask, padded, per_group, sharing_weights
 from chronos_export.bench.workloads import Workload
 from chronos_export.errors import MachineError
 from chronos_export.graph.dense_attention import dense_body
+from chronos_export.graph_contract import GENERAL
 from chronos_export.model.accelerating import accelerate
 from chronos_export.pipeline.model import SessionModel
 from chronos_export.runtime.batching import Limits
@@ -124,8 +125,8 @@ def _ours(
 
 def _open_late(session: Session) -> None:
     """Have graphs opened that wait for their first call."""
-    context, future = torch.zeros(1, 16), torch.full((1, 16), torch.nan)
-    session.run(context, torch.zeros(1, dtype=torch.int64), future)
+    context, future = np.zeros((1, 16), np.float32), np.full((1, 16), np.nan, np.float32)
+    session.run(context, np.zeros(1, np.int64), future)
     session.run_univariate(context, future)
 
 

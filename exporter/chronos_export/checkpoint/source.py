@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from chronos_export.artifact.naming import is_hub_id
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.progress import Report, Stage, ignore, stage
 
@@ -25,7 +26,6 @@ WANTED = [
     "*.md",
     "LICENSE*",
 ]
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 HUB_TIMEOUT = 5.0  # seconds until an unreachable hub counts as such
 
 NAMES = "demo, a folder, or a hub id such as amazon/chronos-2"
@@ -75,11 +75,6 @@ def locate(source: str, revision: str | None = None, report: Report = ignore) ->
         raise UsageError(f"there is no folder {source}", allowed=NAMES, fix=TRY_DEMO)
     with stage("fetch", report) as running:
         return _from_hub(source, revision, running)
-
-
-def is_hub_id(source: str) -> bool:
-    """Whether `source` can only be a model on the hub."""
-    return HUB_ID.fullmatch(source) is not None and not Path(source).exists()
 
 
 def _bytes_to(running: Stage) -> type[tqdm]:

@@ -116,8 +116,9 @@ def cli(
     """
     if context.invoked_subcommand is not None:
         return
+    from chronos_export.artifact.naming import default_output
     from chronos_export.checkpoint.source import locate
-    from chronos_export.exporting.request import BATCHES, default_output, parse_batch, preview
+    from chronos_export.exporting.request import BATCHES, parse_batch, preview
 
     if batch is None:
         raise UsageError("no --batch was given", allowed=BATCHES, fix=f"{NAME} --model demo --batch 100")

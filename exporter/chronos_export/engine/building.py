@@ -20,13 +20,14 @@ import onnx
 
 from chronos_export import errors
 from chronos_export.artifact.engine_info import EngineInfo
-from chronos_export.artifact.manifest import hash_file
+from chronos_export.artifact.hashing import hash_file
 from chronos_export.engine.attention import check_attention, graph_with
 from chronos_export.engine.worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.graph.group_attention import DOMAIN, NAME, nodes_of
 from chronos_export.graph_contract import INPUTS
-from chronos_export.machine.tensorrt import device_capability, driver_version, require_installed
+from chronos_export.machine.gpu import device_capability, driver_version
+from chronos_export.machine.tensorrt import require_installed
 from chronos_export.progress import Report, Stage, ignore, stage
 
 RTX_COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chronos_export.artifact.engine_info import EngineInfo
-from chronos_export.artifact.reading import GENERAL
 from chronos_export.engine.building import RTX_COMPUTE_CAPABILITIES, build_engine, check_machine
 from chronos_export.errors import UsageError
 from chronos_export.graph.precision import PRECISIONS, Precision
+from chronos_export.graph_contract import GENERAL
 from chronos_export.machine.compiled import plugin_library
-from chronos_export.machine.tensorrt import MODULES, device_capability, is_installed
+from chronos_export.machine.gpu import device_capability
+from chronos_export.machine.tensorrt import MODULES, is_installed
 from chronos_export.progress import Report
 
 TARGETS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")

@@ -23,7 +23,8 @@ from typing import IO, Any
 from chronos_export.engine.timing_cache import TimingCache
 from chronos_export.errors import BuildError, ChronosExportError, UsageError
 from chronos_export.machine import tensorrt_plugin as trt_plugin
-from chronos_export.machine.tensorrt import device_capability, import_tensorrt
+from chronos_export.machine.gpu import device_capability
+from chronos_export.machine.tensorrt import import_tensorrt
 
 Say = Any
 _LAYERS = {"plugin": "PLUGIN_V3", "native": "ATTENTION_INPUT"}  # every attention has one such boundary

@@ -12,6 +12,7 @@ import torch
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.manifest import Manifest
+from chronos_export.artifact.naming import default_output
 from chronos_export.artifact.publishing import publish
 from chronos_export.artifact.reading import Artifact, open_artifact
 from chronos_export.artifact.rebuild import rebuild_command
@@ -19,7 +20,6 @@ from chronos_export.checkpoint.loading import Checkpoint, load_checkpoint
 from chronos_export.checkpoint.quiet import quiet
 from chronos_export.engine.choice import EngineOptions, build_engines, choose, require
 from chronos_export.errors import IntegrityError
-from chronos_export.exporting.request import default_output
 from chronos_export.graph.precision import Precision, precision_of
 from chronos_export.graph.writing import export_onnx
 from chronos_export.model.rewrite import rewrite, univariate
@@ -74,7 +74,7 @@ def export(
     """
     precision = precision_of(dtype)
     require(engine, precision)
-    require_runtime(precision, has_engine=choose(engine, precision)[0] is not None)
+    require_runtime(precision.name, has_engine=choose(engine, precision)[0] is not None)
     if not precision.is_exact:
         require_real_series()
     if source != "demo" and Path(source).is_dir():
@@ -87,7 +87,7 @@ def export(
             write_graphs(checkpoint, staging.folder, precision)
         engines = build_engines(staging.folder, batch, engine, precision, report)
         (staging.folder / VALIDATION).mkdir()
-        sessions = cpu_sessions(staging.folder, precision)
+        sessions = cpu_sessions(staging.folder, precision.name)
         proof = prove(checkpoint, sessions, engines, precision, report, staging.folder / VALIDATION)
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
@@ -131,7 +131,7 @@ def validate_artifact(path: Path | str, report: Report = ignore) -> Proof:
             )
     engines = [EngineInfo.from_entry(entry, artifact.path) for entry in artifact.manifest.engines]
     precision = precision_of(artifact.manifest.dtype)
-    return prove(checkpoint, cpu_sessions(artifact.path, precision), engines, precision, report)
+    return prove(checkpoint, cpu_sessions(artifact.path, precision.name), engines, precision, report)
 
 
 def _tuned(sessions: dict[str, Session], checkpoint: Checkpoint) -> Limits:

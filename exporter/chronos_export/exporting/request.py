@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from chronos_export.artifact.naming import is_hub_id
 from chronos_export.artifact.publishing import check_destination
 from chronos_export.checkpoint.config import read_config
-from chronos_export.checkpoint.source import is_hub_id, locate
+from chronos_export.checkpoint.source import locate
 from chronos_export.errors import UsageError
 
 SIZES = ("d_model", "num_layers", "num_heads", "d_kv", "d_ff")
@@ -36,12 +37,6 @@ def parse_batch(text: str) -> tuple[int, ...]:
         if one == next_one:
             raise UsageError(f"--batch {text}: {one} is given twice", allowed=BATCHES, fix=fix)
     return rows
-
-
-def default_output(source: str, batch: tuple[int, ...]) -> Path:
-    """`amazon/chronos-2` and (100,) -> `chronos-2-b100`, in the working directory."""
-    name = source if is_hub_id(source) else Path(source).expanduser().resolve().name
-    return Path(f"{name.rpartition('/')[2]}-b{'-'.join(str(rows) for rows in batch)}")
 
 
 def preview(

@@ -9,14 +9,9 @@ A token is rounded by its own values alone, so a forecast does not depend on the
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
-import torch
-from chronos.chronos2 import Chronos2Model
 from numpy.typing import NDArray
 from onnx import TensorProto
-from torch import Tensor, nn
 
 from chronos_export.graph.builder import GraphBuilder
 
@@ -39,7 +34,7 @@ def quantized_product(
     Returns:
         float32 [.., N].
     """
-    rounded, scale = _round_columns(weight)
+    rounded, scale = round_columns(weight)
     tokens, zero, token_scale = _quantized_tokens(g, x, non_negative)
     product = g.MatMulInteger(tokens, g.weight(name, rounded), zero)
     product = g.Mul(g.Cast(product, to=TensorProto.FLOAT), g.weight(f"{name}.scale", scale))
@@ -57,27 +52,6 @@ def _quantized_tokens(g: GraphBuilder, x: str, non_negative: bool) -> tuple[str,
     return g.quantized[x]
 
 
-def _round_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def round_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     scale = np.maximum(np.abs(weight).max(axis=0), np.float32(TINY)) / np.float32(LEVELS)
     return np.round(weight / scale).astype(np.int8), scale
-
-
-def in_int8(model: Chronos2Model) -> Chronos2Model:
-    """A copy of an upstream model that rounds the operands of the same products to 8 bits.
-
-    Args:
-        model: The model, float32, on the CPU.
-    """
-    coarse = copy.deepcopy(model)
-    for module in (*coarse.encoder.modules(), coarse.input_patch_embedding.output_layer):
-        if isinstance(module, nn.Linear):
-            rounded, scale = _round_columns(module.weight.detach().T.numpy())
-            module.weight.data = torch.from_numpy((rounded * scale).T.copy())
-            module.register_forward_pre_hook(_round_tokens)
-    return coarse
-
-
-def _round_tokens(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    (x,) = inputs
-    scale = x.abs().amax(dim=-1, keepdim=True).clamp(min=TINY) / LEVELS
-    return (x / scale).round() * scale

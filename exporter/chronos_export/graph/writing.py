@@ -1,4 +1,4 @@
-"""The rewritten model as ONNX: `model.onnx`, `univariate.onnx` and the weights they share.
+"""The rewritten model as ONNX: `model.onnx`, `univariate.onnx`, `inlined.onnx` and the weights they share.
 
     rewritten torch model -> onnx_graph -> checked graphs + metadata -> files
 
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import onnx
+import onnx.inliner
 
-from chronos_export.artifact.reading import GENERAL, UNIVARIATE, WEIGHTS
 from chronos_export.errors import BuildError
 from chronos_export.graph import group_attention as body
 from chronos_export.graph.chronos2 import write_graph
 from chronos_export.graph.precision import Precision
+from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE, WEIGHTS
 from chronos_export.model.segmented import SegmentedChronos2, UnivariateChronos2
 
 ALIGNMENT = 4096  # lets a runtime map the file instead of reading it
@@ -47,7 +48,7 @@ def export_onnx(
     metadata: Mapping[str, Any],
     precision: Precision,
 ) -> None:
-    """Write both graphs and their weights.
+    """Write the graphs and their weights.
 
     Args:
         segmented: The rewritten model, in eval mode.
@@ -70,8 +71,21 @@ def export_onnx(
             for tensor in model.graph.initializer:
                 store.move_out(tensor)
             (folder / name).write_bytes(model.SerializeToString(deterministic=True))
-    for name in graphs:
+    (folder / INLINED).write_bytes(_inlined(graphs[GENERAL]).SerializeToString(deterministic=True))
+    for name in (*graphs, INLINED):
         onnx.checker.check_model(folder / name, full_check=True)
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The general graph with group attention's body in its place, without branches.
+
+    OpenVINO knows no local functions, and its 2026.4 gets the first call of a branch wrong.
+    """
+    flat = onnx.ModelProto()
+    flat.CopyFrom(model)
+    for function in flat.functions:
+        function.CopyFrom(body.function_body(body.num_heads_of(flat), branches=False))
+    return onnx.inliner.inline_local_functions(flat)
 
 
 def _state_origin(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:

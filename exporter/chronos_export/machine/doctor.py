@@ -8,7 +8,7 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from chronos_export.machine.tensorrt import driver_version
+from chronos_export.machine.gpu import driver_version
 
 REQUIRED = ("chronos-export", "chronos-forecasting", "torch", "onnx", "onnxruntime", "polygraphy")
 OPTIONAL = ("onnxruntime-gpu", "tensorrt", "tensorrt-cu13", "tensorrt-rtx", "peft", "huggingface-hub")

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chronos_export.artifact.engine_info import EngineInfo
-from chronos_export.artifact.reading import Artifact, open_artifact
-from chronos_export.artifact.rebuild import rebuild_command
-from chronos_export.errors import UsageError
-from chronos_export.machine.compiled import plugin_library
-from chronos_export.machine.tensorrt import MODULES
-from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.choice import OPENVINO, default_provider
-from chronos_export.runtime.onnxruntime_session import PROVIDERS, OrtSession
-from chronos_export.runtime.openvino_session import OpenVinoSession
-from chronos_export.runtime.session import Session
+from chronos_export.artifact.reading import open_artifact
+from chronos_export.runtime.choice import open_session
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
     from chronos_export.pipeline.model import SessionModel
-
-AUTO = "auto"
-WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
 
 
 def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2Pipeline:
@@ -63,46 +50,3 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
 def _model(path: Path, provider: str, threads: int) -> SessionModel:
     model: SessionModel = load(path, provider, threads).model
     return model
-
-
-def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[Session, Limits]:
-    """The backend of an artifact and how large a call it takes; see `load`."""
-    if not isinstance(threads, int) or threads < 0:
-        raise UsageError(f"threads is {threads!r}", allowed="a number, or 0 to leave it to the runtime")
-    limits = Limits(**artifact.manifest.call_size)
-    if provider == AUTO:
-        provider = default_provider(artifact.manifest.dtype)
-    if provider in PROVIDERS:
-        return OrtSession(artifact.path, provider, threads), limits
-    if provider == OPENVINO:
-        return OpenVinoSession(artifact.path, threads), limits
-    if provider not in MODULES:
-        raise UsageError(
-            f"unknown provider {provider!r}", allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *MODULES])
-        )
-    entry = _engine_entry(artifact, provider)
-    artifact.file(entry["path"])  # only what the manifest vouches for
-    info = EngineInfo.from_entry(entry, artifact.path)
-    whole = replace(limits, tokens=WHOLE_BATCH, padding=1.0, profiles=info.profiles)
-    return _tensorrt_session(artifact, info), whole
-
-
-def _engine_entry(artifact: Artifact, target: str) -> dict[str, Any]:
-    entries = {entry["target"]: entry for entry in artifact.manifest.engines}
-    if target not in entries:
-        raise UsageError(
-            f"{artifact.path} holds no {target} engine",
-            allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *entries]),
-            fix=rebuild_command(artifact.path, artifact.manifest, target),
-        )
-    return entries[target]
-
-
-def _tensorrt_session(artifact: Artifact, info: EngineInfo) -> Session:
-    from chronos_export.runtime.tensorrt_loading import load_engine
-    from chronos_export.runtime.tensorrt_session import TensorRtSession
-
-    name = info.path.relative_to(artifact.path).as_posix()
-    digest = artifact.manifest.files[name].sha256
-    rebuild = rebuild_command(artifact.path, artifact.manifest, info.target)
-    return TensorRtSession(load_engine(info, digest, plugin_library(), rebuild), info)

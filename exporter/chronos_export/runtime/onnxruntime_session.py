@@ -1,24 +1,20 @@
-"""The ONNX graphs on onnxruntime.
-
-PyTorch is imported by what is called, not by what is opened: it takes a second, in which `load` opens graphs.
-"""
+"""The ONNX graphs on onnxruntime."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
-from chronos_export.artifact.reading import GENERAL, UNIVARIATE
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.graph_contract import OUTPUT
-from chronos_export.runtime.session import SingleThreaded, thread_count
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from chronos_export.graph_contract import GENERAL, OUTPUT, UNIVARIATE
+from chronos_export.machine.cpu import available_cores
+from chronos_export.runtime.session import Floats, Ints, SingleThreaded
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -50,13 +46,13 @@ class OrtSession:
     @property
     def workers(self) -> int:
         """See `SideBySide`."""
-        return thread_count(self._threads) if self.provider == PROVIDERS["cpu"] else 1
+        return (self._threads or available_cores()) if self.provider == PROVIDERS["cpu"] else 1
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """See `Session.run`."""
         return self._general(context=context, group_ids=group_ids, future_covariates=future_covariates)
 
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """See `Session.run_univariate`."""
         return self._univariate(context=context, future_covariates=future_covariates)
 
@@ -80,17 +76,15 @@ class _OrtGraph:
     def __init__(self, path: Path, provider: str, threads: int) -> None:
         self._session = _open(path, provider, threads)
 
-    def __call__(self, **feed: Tensor) -> Tensor:
-        import torch
-
-        arrays = {name: tensor.contiguous().numpy() for name, tensor in feed.items()}
+    def __call__(self, **feed: NDArray[Any]) -> Floats:
+        arrays = {name: np.ascontiguousarray(array) for name, array in feed.items()}
         (out,) = self._session.run([OUTPUT], arrays)
-        return torch.from_numpy(out)
+        return np.asarray(out)
 
 
 def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     if provider != PROVIDERS["cpu"]:
-        import torch  # noqa: F401  its CUDA libraries are what onnxruntime finds
+        ort.preload_dlls()  # the CUDA libraries of NVIDIA's packages, or of PyTorch where that is loaded
 
     options = ort.SessionOptions()
     options.log_severity_level = 3

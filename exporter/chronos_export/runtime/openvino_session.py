@@ -1,7 +1,4 @@
-"""The ONNX graphs on OpenVINO: another CPU runtime of the same files.
-
-PyTorch is imported by what is called, not by what is opened, as in `ort_session.py`.
-"""
+"""The ONNX graphs on OpenVINO: another CPU runtime of the same files."""
 
 from __future__ import annotations
 
@@ -10,21 +7,24 @@ import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from chronos_export.artifact.reading import GENERAL, UNIVARIATE
+import numpy as np
+from numpy.typing import NDArray
+
 from chronos_export.errors import MachineError
-from chronos_export.runtime.session import SingleThreaded, thread_count
+from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE
+from chronos_export.machine.cpu import available_cores
+from chronos_export.runtime.session import Floats, Ints, SingleThreaded
 
-if TYPE_CHECKING:
-    from torch import Tensor
+FILES = {GENERAL: INLINED, UNIVARIATE: UNIVARIATE}  # what OpenVINO reads for each graph
 
 
 class OpenVinoSession:
     """Both graphs on OpenVINO's CPU device. Safe to call from several threads; see `session.SideBySide`.
 
     Args:
-        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        folder: Where `inlined.onnx`, `univariate.onnx` and their weights are.
         threads: Threads a call; 0 leaves it to OpenVINO.
 
     Raises:
@@ -40,26 +40,28 @@ class OpenVinoSession:
         self._threads = threads
 
         def open_for_workers(path: Path) -> _Graph:
-            workers = thread_count(threads)
-            return _Graph(path, {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers})
+            workers = threads or available_cores()
+            return _Graph(
+                folder / FILES[path.name], {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers}
+            )
 
         self.single_threaded = SingleThreaded(folder, open_for_workers)
         shared = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
         self._general, self._univariate = (
-            _Graph(folder / GENERAL, shared),
+            _Graph(folder / INLINED, shared),
             _Graph(folder / UNIVARIATE, shared),
         )
 
     @property
     def workers(self) -> int:
         """See `session.SideBySide`."""
-        return thread_count(self._threads)
+        return self._threads or available_cores()
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """See `session.Session.run`."""
         return self._general(context=context, group_ids=group_ids, future_covariates=future_covariates)
 
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """See `session.Session.run_univariate`."""
         return self._univariate(context=context, future_covariates=future_covariates)
 
@@ -78,20 +80,18 @@ class _Graph:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, int]) -> None:
-        model = _core().read_model(_without_functions(path), b"")
+        model = _core().read_model(path)
         self._compiled = _core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **settings})
         self._local = threading.local()
 
-    def __call__(self, **feed: Tensor) -> Tensor:
-        import torch
-
+    def __call__(self, **feed: NDArray[Any]) -> Floats:
         if "group_ids" in feed:
             # OpenVINO computes int64 in 32 bits: only small ids are safe, and only equality matters.
-            _, feed["group_ids"] = feed["group_ids"].unique(return_inverse=True)
+            _, feed["group_ids"] = np.unique(feed["group_ids"], return_inverse=True)
         if not hasattr(self._local, "request"):
             self._local.request = self._compiled.create_infer_request()
-        results = self._local.request.infer({name: x.contiguous().numpy() for name, x in feed.items()})
-        return torch.from_numpy(results[0].copy())
+        results = self._local.request.infer({name: np.ascontiguousarray(x) for name, x in feed.items()})
+        return np.array(results[0])
 
 
 @cache
@@ -100,21 +100,3 @@ def _core() -> Any:
     import openvino
 
     return openvino.Core()
-
-
-def _without_functions(path: Path) -> bytes:
-    """The graph with group attention's body in its place, since OpenVINO knows no local functions.
-
-    It is the body without branches: OpenVINO 2026.4 gets a first call of one wrong.
-    """
-    # Imported here: whoever forecasts on onnxruntime does not wait for them.
-    import onnx
-    import onnx.inliner
-
-    from chronos_export.graph.group_attention import function_body, num_heads_of
-
-    model = onnx.load(path)
-    for function in model.functions:
-        function.CopyFrom(function_body(num_heads_of(model), branches=False))
-    flat: bytes = onnx.inliner.inline_local_functions(model).SerializeToString()
-    return flat

@@ -6,16 +6,20 @@ context change nothing either: positions are relative, and missing tokens are no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from chronos_export.errors import UsageError
+from chronos_export.runtime.session import Floats, Ints
+
+Allocate = Callable[[tuple[int, ...], Any], NDArray[Any]]  # shape and type to an array
 
 
 def smallest_profile(rows: int, profiles: Sequence[int]) -> int:
-    """The position of the smallest profile that holds `rows`.
+    """Return the position of the smallest profile that holds `rows`.
 
     Raises:
         UsageError: None does; says which `--batch` would.
@@ -31,15 +35,14 @@ def smallest_profile(rows: int, profiles: Sequence[int]) -> int:
 
 
 def pad_rows(
-    context: Tensor,
-    group_ids: Tensor,
-    future_covariates: Tensor,
+    context: Floats,
+    group_ids: Ints,
+    future_covariates: Floats,
     rows: int,
     steps: int | None = None,
-    *,
-    pinned: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The inputs of the graph with rows added up to `rows`, and missing steps before the context.
+    allocate: Allocate = np.empty,
+) -> tuple[Floats, Ints, Floats]:
+    """Return the inputs of the graph with rows added up to `rows`, and missing steps before the context.
 
     Args:
         context: float32 [n, context_length].
@@ -47,36 +50,32 @@ def pad_rows(
         future_covariates: float32 [n, horizon].
         rows: How many there shall be, at least n.
         steps: How long the context shall be, at least context_length, which is the default.
-        pinned: Put what is on the CPU into page-locked memory, from where a GPU fetches it by itself.
+        allocate: Makes the arrays that are filled.
 
     Returns:
-        The three inputs with `rows` rows, the first n of which are the given ones; a tensor that is as it
-        should be is returned itself.
+        The three inputs with `rows` rows, the first n of which are the given ones, in new arrays.
     """
-    added = rows - len(group_ids)
-    ids = torch.cat([group_ids, unused_ids(group_ids, added)]) if added else group_ids
+    ids = allocate((rows,), np.int64)
+    given = len(group_ids)
+    ids[:given], ids[given:] = group_ids, unused_ids(group_ids, rows - given)
     return (
-        _filled(context, rows, steps or context.shape[1], pinned),
-        ids.pin_memory() if pinned and ids.is_cpu else ids,
-        _filled(future_covariates, rows, future_covariates.shape[1], pinned),
+        _filled(context, rows, steps or context.shape[1], allocate),
+        ids,
+        _filled(future_covariates, rows, future_covariates.shape[1], allocate),
     )
 
 
-def _filled(x: Tensor, rows: int, steps: int, pinned: bool) -> Tensor:
-    """float32 [rows, steps]: `x` in its first rows and last steps, NaN elsewhere; copied at most once."""
-    pin = pinned and x.is_cpu
-    if x.shape == (rows, steps) and not pin:
-        return x
+def _filled(x: Floats, rows: int, steps: int, allocate: Allocate) -> Floats:
+    """float32 [rows, steps]: `x` in its first rows and last steps, NaN elsewhere."""
     given, before = len(x), steps - x.shape[1]
-    out = torch.empty((rows, steps), dtype=x.dtype, device=x.device, pin_memory=pin)
+    out = allocate((rows, steps), np.float32)
     out[:given, before:] = x
-    out[:given, :before] = torch.nan
-    out[given:] = torch.nan
+    out[:given, :before] = np.nan
+    out[given:] = np.nan
     return out
 
 
-def unused_ids(group_ids: Tensor, count: int) -> Tensor:
-    """int64 [count], distinct ids that are not among `group_ids`."""
-    candidates = torch.arange(len(group_ids) + count, device=group_ids.device)
-    free = candidates[~torch.isin(candidates, group_ids)]
-    return free[:count]
+def unused_ids(group_ids: Ints, count: int) -> Ints:
+    """Return int64 [count], distinct ids that are not among `group_ids`."""
+    candidates = np.arange(len(group_ids) + count)
+    return candidates[~np.isin(candidates, group_ids)][:count]

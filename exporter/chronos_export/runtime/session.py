@@ -1,12 +1,11 @@
-"""One call for every backend: rows in, forecasts out.
+"""One call for every runtime: rows in, forecasts out, as numpy arrays.
 
-    ort_session.py       the ONNX graphs on onnxruntime
-    openvino_session.py  the same on OpenVINO
-    tensorrt_session.py  an engine
-    torch_session.py     the rewritten model in PyTorch
-    SingleThreaded       the graphs of another session, opened once more for calls side by side
+    onnxruntime_session.py  the ONNX graphs on onnxruntime
+    openvino_session.py     the same on OpenVINO
+    tensorrt_session.py     an engine
+    SingleThreaded          the graphs of another session, opened once more for calls side by side
 
-A session answers exactly the rows it is given; cutting a batch into calls is `plan.py`'s work.
+A session answers exactly the rows it is given; cutting a batch into calls is the work of `batching.py`.
 """
 
 from __future__ import annotations
@@ -14,21 +13,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from chronos_export.artifact.reading import GENERAL, UNIVARIATE, WEIGHTS
+import numpy as np
+from numpy.typing import NDArray
+
 from chronos_export.errors import IntegrityError
+from chronos_export.graph_contract import GENERAL, UNIVARIATE, WEIGHTS
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Graph = Callable[..., "Tensor"]  # an opened graph: its inputs by name to its forecasts
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Graph = Callable[..., Floats]  # an opened graph: its inputs by name to its forecasts
 
 
 class Session(Protocol):
-    """What the pipeline needs of a backend."""
+    """What forecasting needs of a runtime."""
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """Forecast rows of any groups.
 
         Args:
@@ -41,8 +42,25 @@ class Session(Protocol):
         """
         ...
 
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """As `run`, for rows that are groups of their own."""
+        ...
+
+
+class Pending(Protocol):
+    """A call that a device is answering."""
+
+    def wait(self) -> Floats:
+        """Return the forecast, once it is there."""
+        ...
+
+
+@runtime_checkable
+class Deferred(Session, Protocol):
+    """A session on a device, which answers a call while the host prepares the next."""
+
+    def start(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Pending:
+        """Begin a call; arguments as those of `run`."""
         ...
 
 
@@ -78,12 +96,12 @@ class SingleThreaded:
         self._open_graph = open_graph
         self._lock, self._opened = threading.Lock(), dict[str, Graph]()
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """See `Session.run`."""
         general = self._graph(GENERAL)
         return general(context=context, group_ids=group_ids, future_covariates=future_covariates)
 
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """See `Session.run_univariate`."""
         return self._graph(UNIVARIATE)(context=context, future_covariates=future_covariates)
 
@@ -97,13 +115,6 @@ class SingleThreaded:
                     )
                 self._opened[name] = self._open_graph(self._folder / name)
             return self._opened[name]
-
-
-def thread_count(threads: int) -> int:
-    """`threads`, or as many as PyTorch would take if that is 0."""
-    import torch
-
-    return threads or torch.get_num_threads()
 
 
 def _stamps(folder: Path) -> list[tuple[int, int, int]]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from chronos_export.artifact.engine_info import EngineInfo
-from chronos_export.artifact.manifest import hash_file
+from chronos_export.artifact.hashing import hash_file
 from chronos_export.errors import IntegrityError, MachineError
 from chronos_export.machine import tensorrt_plugin as trt_plugin
-from chronos_export.machine.tensorrt import device_capability, driver_version, import_tensorrt
+from chronos_export.machine.gpu import device_capability, driver_version
+from chronos_export.machine.tensorrt import import_tensorrt
 
 
 @dataclass(frozen=True)

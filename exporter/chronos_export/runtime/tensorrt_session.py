@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from chronos_export.artifact.engine_info import EngineInfo
@@ -20,12 +22,35 @@ from chronos_export.errors import BuildError, UsageError
 from chronos_export.graph_contract import INPUTS
 from chronos_export.runtime.cuda_graphs import GraphCache
 from chronos_export.runtime.padding import pad_rows, smallest_profile
+from chronos_export.runtime.session import Floats, Ints
 from chronos_export.runtime.tensorrt_call import CapturedCall, EngineCall, on_device
 from chronos_export.runtime.tensorrt_loading import LoadedEngine
 
 CUDA = torch.device("cuda")
 GRAPHS = 8
 STEPS = 16  # contexts are filled up to a multiple of this, so that shapes come back
+
+
+class OnItsWay:
+    """A forecast whose copy to the host is under way.
+
+    Args:
+        forecast: What the engine answered; on a GPU perhaps not computed yet.
+    """
+
+    def __init__(self, forecast: Tensor) -> None:
+        self._copy, self._done = forecast, None
+        if forecast.is_cuda:
+            self._copy = torch.empty(forecast.shape, dtype=forecast.dtype, pin_memory=True)
+            self._copy.copy_(forecast, non_blocking=True)
+            self._done = torch.cuda.Event()
+            self._done.record(torch.cuda.current_stream(forecast.device))  # where the copy was enqueued
+
+    def wait(self) -> Floats:
+        """Return the forecast."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._copy.numpy()
 
 
 class TensorRtSession:
@@ -52,8 +77,16 @@ class TensorRtSession:
         self._graphs: GraphCache[CapturedCall] = GraphCache(graphs if info.target == "tensorrt" else 0)
         self._free = threading.Lock()
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
-        """See `session.Session.run`; tensors may be on the CPU or the GPU, the forecast is on the GPU.
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
+        """See `session.Session.run`; raises what `start` raises."""
+        return self.start(context, group_ids, future_covariates).wait()
+
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
+        """See `session.Session.run_univariate`: the engine with an id for every row."""
+        return self.run(context, np.arange(len(context)), future_covariates)
+
+    def start(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> OnItsWay:
+        """See `session.Deferred.start`.
 
         Raises:
             UsageError: More rows, context or horizon than the engine was built for, or two calls at once.
@@ -62,16 +95,17 @@ class TensorRtSession:
         rows = len(group_ids)
         number = smallest_profile(rows, self._info.profiles)
         steps = min(-(-context.shape[1] // STEPS) * STEPS, self._info.context)
-        staged = self.device.type == "cuda"
         with self._alone():
             padded = pad_rows(
-                context, group_ids, future_covariates, self._info.profiles[number], steps, pinned=staged
+                context, group_ids, future_covariates, self._info.profiles[number], steps, self._staging
             )
-            return self._answer(number, dict(zip(INPUTS, padded, strict=True)))[:rows]
+            feed = {name: torch.from_numpy(x) for name, x in zip(INPUTS, padded, strict=True)}
+            return OnItsWay(self._answer(number, feed)[:rows])
 
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
-        """See `session.Session.run_univariate`: the engine with an id for every row."""
-        return self.run(context, torch.arange(len(context)), future_covariates)
+    def _staging(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """An array in page-locked memory, from where a GPU fetches it by itself."""
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        return torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda").numpy()
 
     def _context(self, number: int) -> Any:
         managed = self._loaded.trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -91,9 +125,6 @@ class TensorRtSession:
             captured = self._graphs.find(shape, lambda: self._capture(number, feed))
             out = captured.run(feed) if captured else self._run_once(number, feed)
         current.wait_stream(self._stream)
-        for tensor in feed.values():
-            if tensor.is_cuda:
-                tensor.record_stream(self._stream)
         out.record_stream(current)
         return out
 
@@ -119,7 +150,7 @@ class TensorRtSession:
         finally:
             self._free.release()
 
-    def _check(self, context: Tensor, future_covariates: Tensor) -> None:
+    def _check(self, context: Floats, future_covariates: Floats) -> None:
         for name, given, limit in (
             ("context", context.shape[1], self._info.context),
             ("horizon", future_covariates.shape[1], self._info.horizon),

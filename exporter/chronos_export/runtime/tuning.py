@@ -13,12 +13,11 @@ from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.schedule import OVERHEAD, OVERHEAD_SHARED
-from chronos_export.runtime.session import Session, SideBySide
+from chronos_export.runtime.session import Floats, Session, SideBySide
 
 TOKENS = (400, 800, 1600, 3200)
 STEPS, HORIZON = 1440, 96  # of the rows that are timed
@@ -56,7 +55,7 @@ def tune(session: Session, patch: int, context_length: int) -> Limits:
     return replace(limits, shared=_shared(sharing, _single_rows(rows, steps), rows * tokens))
 
 
-def _shared(session: SideBySide, call: tuple[Tensor, Tensor], tokens: int) -> float:
+def _shared(session: SideBySide, call: tuple[Floats, Floats], tokens: int) -> float:
     """`Limits.shared`, from as many calls as there are threads: side by side, and one after the other."""
     with ThreadPoolExecutor(session.workers) as pool:
 
@@ -72,11 +71,10 @@ def _shared(session: SideBySide, call: tuple[Tensor, Tensor], tokens: int) -> fl
     return min(max(found, SHARED[0]), SHARED[1])
 
 
-def _single_rows(rows: int, steps: int) -> tuple[Tensor, Tensor]:
+def _single_rows(rows: int, steps: int) -> tuple[Floats, Floats]:
     """Their context and their future covariates."""
-    generator = torch.Generator().manual_seed(0)
-    context = torch.randn(rows, steps, generator=generator).cumsum(1)
-    return context, torch.full((rows, HORIZON), torch.nan)
+    context = np.random.default_rng(0).standard_normal((rows, steps), dtype=np.float32).cumsum(1)
+    return context, np.full((rows, HORIZON), np.nan, dtype=np.float32)
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -21,12 +21,12 @@ import torch
 from chronos.chronos2 import Chronos2Model
 from polygraphy.backend.base import BaseRunner
 
-from chronos_export.graph.int8 import in_int8
 from chronos_export.graph.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.session import Session
 from chronos_export.validation.cases import Case
 from chronos_export.validation.exact import in_float64
+from chronos_export.validation.int8 import in_int8
 from chronos_export.validation.runners import (
     REFERENCE,
     Floats,

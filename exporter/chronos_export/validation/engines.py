@@ -9,7 +9,7 @@ import torch
 from chronos.chronos2 import Chronos2Model
 
 from chronos_export.artifact.engine_info import EngineInfo
-from chronos_export.artifact.manifest import hash_file
+from chronos_export.artifact.hashing import hash_file
 from chronos_export.errors import MachineError
 from chronos_export.graph.precision import Precision
 from chronos_export.machine.compiled import plugin_library

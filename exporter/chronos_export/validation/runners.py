@@ -91,10 +91,10 @@ class SessionRunner(_Runner):
         self.session, self.univariate = session, univariate
 
     def forecast(self, feed: dict[str, Any]) -> Floats:
-        context, group_ids, future = (torch.from_numpy(feed[name]) for name in INPUTS)
+        context, group_ids, future = (feed[name] for name in INPUTS)
         if self.univariate:
-            return self.session.run_univariate(context, future).cpu().numpy()
-        return self.session.run(context, group_ids, future).cpu().numpy()
+            return self.session.run_univariate(context, future)
+        return self.session.run(context, group_ids, future)
 
 
 def ask(runner: BaseRunner, case: Case) -> Floats:
