@@ -86,11 +86,11 @@ for name in {EXPORT_ONLY!r}:
 import numpy as np
 from chronos_export.artifact.reading import open_artifact
 from chronos_export.runtime.batched import BatchedSession
-from chronos_export.runtime.choice import open_session
+from chronos_export.runtime.opening import open_session
 artifact = open_artifact(sys.argv[1])
-session, limits = open_session(artifact, sys.argv[2])
+opened = open_session(artifact, sys.argv[2], "cpu")
 settings = artifact.manifest.config["chronos_config"]
-batched = BatchedSession(session, limits, patch=settings["output_patch_size"],
+batched = BatchedSession(opened.session, opened.limits, patch=settings["output_patch_size"],
     context_length=settings["context_length"], quantiles=len(settings["quantiles"]))
 out = batched.forecast(np.ones((3, 40), np.float32), np.array([0, 0, 1]), 1, None)
 print(out.shape, np.isfinite(out).all())

@@ -67,7 +67,7 @@ def _build_record(info: Any, mode: str) -> Record:
     return {
         "table": "engines",
         "type": mode,
-        "target": info.target,
+        "runtime": info.runtime,
         "attention": info.attention,
         "build, s": info.build_seconds,
         "plan, MB": info.bytes / 1e6,
@@ -78,7 +78,7 @@ def _build_record(info: Any, mode: str) -> Record:
 def _time_engine(
     info: Any, mode: str, setting: Setting, config: Any, right: torch.Tensor
 ) -> Iterator[Record]:
-    name = f"ours, {info.target}"
+    name = f"ours, {info.runtime}"
     graphs, plain = _sessions(info)
     yield _same_bits(graphs, plain, mode, setting)
     batches = [make_batch(GROUP, setting, seed) for seed in range(2)]

@@ -60,7 +60,7 @@ def _check(checkpoint: Any, reference: Any, cases: Any, options: Any, dtype: str
         info = build(checkpoint, Path(folder), ROWS, options, dtype)
         proof, results = prove_engine(reference, info, cases, precision_of(dtype), lambda event: None)
     built = f"{info.attention}, {info.build_seconds:.1f} s, {info.bytes / 1e6:.1f} MB"
-    yield {"check": f"{info.target}, {dtype}", "good": True, "detail": f"{built}; {proof.line}"}
+    yield {"check": f"{info.runtime}, {dtype}", "good": True, "detail": f"{built}; {proof.line}"}
     yield from as_records(results, dtype)
 
 
@@ -77,8 +77,8 @@ def options_here(setting: Setting, **limits: int) -> tuple[Any, str]:
 
     if setting.device == "cuda":
         options = EngineOptions(**limits)
-        target, obstacle = choose(options, precision_of(DTYPES[0]))
-        return (options, "") if target else (None, obstacle)
+        runtime, obstacle = choose(options, precision_of(DTYPES[0]))
+        return (options, "") if runtime else (None, obstacle)
     options = EngineOptions("tensorrt-rtx", compute_capabilities=AHEAD_OF_TIME)
     try:
         require(options, precision_of(DTYPES[0]))

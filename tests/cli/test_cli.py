@@ -61,7 +61,7 @@ def test_export(exported: tuple[subprocess.CompletedProcess[str], Path]) -> None
     cases = open_artifact(artifact).manifest.validation["cases"]
     assert done.stdout == f"{artifact.name}: {cases} cases forecast as upstream does\n"
     if device_capability() is None:
-        why = "no engine: this machine has no GPU (--target tensorrt-rtx builds ahead of time)"
+        why = "no engine: this machine has no GPU (--runtime tensorrt-rtx builds ahead of time)"
         assert [line for line in done.stderr.splitlines() if "no engine" in line] == [why]
         assert open_artifact(artifact).manifest.engines == []
     stages = [line.split()[:2] for line in done.stderr.splitlines() if "%" in line]
@@ -233,7 +233,7 @@ def test_a_reader_who_leaves(artifact: Path) -> None:
 def test_stops_promptly_and_leaves_nothing(
     toy: Path, tmp_path: Path, stage: str, how: signal.Signals, code: int
 ) -> None:
-    engine = ("--target", "tensorrt-rtx") if stage == "engine" else ()
+    engine = ("--runtime", "tensorrt-rtx") if stage == "engine" else ()
     process = subprocess.Popen(
         [*CLI, "--model", toy, "--batch", "100", "--json", "--keep-failed", *engine],
         cwd=tmp_path,

@@ -31,7 +31,7 @@ pytestmark = needs_rtx
 
 
 def build(graph: Path, folder: Path, profiles: tuple[int, ...] = (3, 5), **options: Any) -> EngineInfo:
-    return build_engine(graph, profiles, target="tensorrt-rtx", output=folder / "a.plan", **options)
+    return build_engine(graph, profiles, runtime="tensorrt-rtx", output=folder / "a.plan", **options)
 
 
 def only_the_graph_is_in(folder: Path) -> bool:
@@ -103,13 +103,13 @@ def test_the_builder_is_told_of_profiles_and_tf32(
             trt.Builder.create_optimization_profile = keep
             return set_targets(trt, config, job)
         class Probe(engine_worker.TimingCache):
-            def __init__(self, config, file, target, version, warn):
+            def __init__(self, config, file, runtime, version, warn):
                 warn(f"TF32 is {config.get_flag(tensorrt.BuilderFlag.TF32)}")
                 warn(f"{config.num_optimization_profiles} profiles")
                 for profile in profiles:
                     names = "context", "group_ids", "future_covariates"
                     warn(str([[tuple(shape) for shape in profile.get_shape(name)] for name in names]))
-                super().__init__(config, file, target, version, warn)
+                super().__init__(config, file, runtime, version, warn)
         engine_worker.TimingCache, engine_worker._set_targets = Probe, set_targets
         engine_worker.main()
     """
@@ -188,13 +188,13 @@ def test_a_compute_capability_that_cannot_be_built_for(graph: Path, tmp_path: Pa
 
 def test_unknown_target(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="tensorflow"):
-        build_engine(graph, [1], target="tensorflow", output=tmp_path / "a.plan")
+        build_engine(graph, [1], runtime="tensorflow", output=tmp_path / "a.plan")
 
 
 @without_tensorrt
 def test_tensorrt_is_not_installed(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="tensorrt is not installed") as raised:
-        build_engine(graph, [1], target="tensorrt", output=tmp_path / "a.plan")
+        build_engine(graph, [1], runtime="tensorrt", output=tmp_path / "a.plan")
     assert raised.value.fix == "pip install 'chronos-export[tensorrt]'"
 
 

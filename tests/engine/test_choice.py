@@ -24,7 +24,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def pretend(capability: str, *installed: str) -> None:
         monkeypatch.setattr(targets, "device_capability", lambda: capability)
-        monkeypatch.setattr(targets, "is_installed", lambda target: target in installed)
+        monkeypatch.setattr(targets, "is_installed", lambda runtime: runtime in installed)
         monkeypatch.setattr(targets, "plugin_library", lambda: None)
 
     return pretend
@@ -32,10 +32,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @without_gpu
 def test_auto_without_a_gpu() -> None:
-    target, why = choose(EngineOptions())
-    assert target is None
+    runtime, why = choose(EngineOptions())
+    assert runtime is None
     assert "no GPU" in why
-    assert "--target tensorrt-rtx" in why
+    assert "--runtime tensorrt-rtx" in why
 
 
 BOTH = ("tensorrt", "tensorrt-rtx")
@@ -71,16 +71,16 @@ def test_auto_prefers_tensorrt_once_its_plugin_is_built(gpu: Any, monkeypatch: p
         f"tensorrt for compute capability 9.0; {NO_HOPPER}",
     )
     gpu("8.9", *BOTH)
-    target, why = choose(EngineOptions(attention="body"))
-    assert (target, why.partition("; ")[2]) == ("tensorrt", "tensorrt-rtx is not needed beside it")
+    runtime, why = choose(EngineOptions(attention="body"))
+    assert (runtime, why.partition("; ")[2]) == ("tensorrt", "tensorrt-rtx is not needed beside it")
 
 
 def test_a_target_that_is_named_is_the_target() -> None:
-    assert choose(EngineOptions(target="onnxruntime"))[0] is None
+    assert choose(EngineOptions(runtime="onnxruntime"))[0] is None
     for name in ("tensorrt", "tensorrt-rtx"):
-        assert choose(EngineOptions(target=name))[0] == name
-    with pytest.raises(UsageError, match="unknown target 'tensorflow'"):
-        choose(EngineOptions(target="tensorflow"))
+        assert choose(EngineOptions(runtime=name))[0] == name
+    with pytest.raises(UsageError, match="unknown runtime 'tensorflow'"):
+        choose(EngineOptions(runtime="tensorflow"))
 
 
 @needs_rtx
@@ -97,13 +97,13 @@ def test_nothing_is_built_without_a_target(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# ---- a target that is named and cannot be had ----
+# ---- a runtime that is named and cannot be had ----
 
 
 @pytest.fixture
 def tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT and a GPU; no plugin."""
-    monkeypatch.setattr(engine, "require_installed", lambda target: target)
+    monkeypatch.setattr(engine, "require_installed", lambda runtime: runtime)
     monkeypatch.setattr(engine, "device_capability", lambda: "9.0")
     monkeypatch.setattr(targets, "plugin_library", lambda: None)
 
@@ -114,7 +114,7 @@ def test_tensorrt_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "device_capability", lambda: None)
     with pytest.raises(MachineError, match="this machine has none") as raised:
         require(EngineOptions("tensorrt", attention="body"), FLOAT32)
-    assert "--target tensorrt-rtx" in raised.value.allowed
+    assert "--runtime tensorrt-rtx" in raised.value.allowed
 
 
 @pytest.mark.usefixtures("tensorrt")

@@ -163,8 +163,8 @@ def test_dlopen_library_registers_itself_or_fails_aloud(tmp_path: Path) -> None:
     name = f"libnvinfer_lean.so.{major}"
     options = [f"-DTENSORRT_INCLUDE_DIR={HEADERS}", f"-DTENSORRT_LIBRARY_NAME={name}"]
     configure = ["cmake", "-S", SOURCE, "-B", tmp_path, "-DCMAKE_CUDA_ARCHITECTURES=90", *options]
-    target = "chronos_group_attention_trt_dlopen"
-    for command in (configure, ["cmake", "--build", tmp_path, "--target", target]):
+    runtime = "chronos_group_attention_trt_dlopen"
+    for command in (configure, ["cmake", "--build", tmp_path, "--runtime", runtime]):
         subprocess.run(command, capture_output=True, check=True)
     outcomes = {}
     for python in LEAN:
@@ -186,7 +186,7 @@ def test_library_and_twin_give_the_same_plan(built: plugin_build.PluginFiles, tm
     graph = make_graph(tmp_path / "model.onnx")
     plans = []
     for plugin in (None, built.tensorrt):
-        info = build_engine(graph, [3, 5], target="tensorrt-rtx", output=tmp_path / "a.plan", plugin=plugin)
+        info = build_engine(graph, [3, 5], runtime="tensorrt-rtx", output=tmp_path / "a.plan", plugin=plugin)
         assert info.plugin_layers == 2
         plans.append(info.path.read_bytes())
     twin, library = plans
@@ -202,4 +202,4 @@ def test_library_refuses_heads_the_kernel_does_not_have(
 ) -> None:
     graph = make_graph(tmp_path / "model.onnx", heads=3, head_dim=20)
     with pytest.raises(BuildError, match="configurePlugin"):
-        build_engine(graph, [3], target="tensorrt-rtx", output=tmp_path / "a.plan", plugin=built.tensorrt)
+        build_engine(graph, [3], runtime="tensorrt-rtx", output=tmp_path / "a.plan", plugin=built.tensorrt)

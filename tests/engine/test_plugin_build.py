@@ -115,7 +115,7 @@ def test_cmake_skips_the_plugin_in_one_line(tmp_path: Path) -> None:
     said = [line for line in done.stdout.splitlines() if "TENSORRT_INCLUDE_DIR" in line]
     assert said == ["-- TensorRT plugin: skipped, TENSORRT_INCLUDE_DIR was not given"]
     targets = subprocess.run(
-        ["cmake", "--build", tmp_path, "--target", "help"], capture_output=True, text=True, check=True
+        ["cmake", "--build", tmp_path, "--runtime", "help"], capture_output=True, text=True, check=True
     )
     assert "chronos_group_attention" in targets.stdout
     assert "trt" not in targets.stdout

@@ -26,7 +26,7 @@ def slow_build(tmp_path: Path) -> subprocess.Popen[str]:
         from chronos_export.engine.building import build_engine
         folder = Path({str(tmp_path)!r})
         seen = lambda event: print(event.message, flush=True)
-        build_engine(folder / "model.onnx", list(range(1, 9)), target="tensorrt-rtx",
+        build_engine(folder / "model.onnx", list(range(1, 9)), runtime="tensorrt-rtx",
                      output=folder / "a.plan", report=seen)
     """
     process = subprocess.Popen(

@@ -39,12 +39,12 @@ def test_no_cache_yet_is_no_problem(tmp_path: Path) -> None:
     assert read(tmp_path / "timings") == (b"", "")
 
 
-@pytest.mark.parametrize(("target", "version"), [("tensorrt", "11.4.0"), ("tensorrt-rtx", "10.16.1")])
-def test_a_foreign_cache_is_ignored_and_both_makers_named(cache: Path, target: str, version: str) -> None:
-    blob, problem = timing_cache.read(cache, target, version)
+@pytest.mark.parametrize(("runtime", "version"), [("tensorrt", "11.4.0"), ("tensorrt-rtx", "10.16.1")])
+def test_a_foreign_cache_is_ignored_and_both_makers_named(cache: Path, runtime: str, version: str) -> None:
+    blob, problem = timing_cache.read(cache, runtime, version)
     assert blob == b""
     assert "made by tensorrt 10.16.1" in problem
-    assert f"this is {target} {version}" in problem
+    assert f"this is {runtime} {version}" in problem
 
 
 def test_every_truncation_is_noticed(cache: Path) -> None:
@@ -64,10 +64,10 @@ def test_every_flipped_byte_is_noticed(cache: Path) -> None:
         assert read(cache)[0] == b"", index
 
 
-NUMBERS = json.dumps({"target": 1, "version": 2, "sha256": sha256(BLOB).hexdigest()})
+NUMBERS = json.dumps({"runtime": 1, "version": 2, "sha256": sha256(BLOB).hexdigest()})
 
 
-@pytest.mark.parametrize("header", ["[]", "{}", "null", '{"target": "tensorrt"}', NUMBERS])
+@pytest.mark.parametrize("header", ["[]", "{}", "null", '{"runtime": "tensorrt"}', NUMBERS])
 def test_a_header_of_another_shape(cache: Path, header: str) -> None:
     magic, _, blob = cache.read_bytes().split(b"\n", 2)
     cache.write_bytes(b"\n".join((magic, header.encode(), blob)))
@@ -139,10 +139,10 @@ class Config:
         return self.cache
 
 
-def build(path: Path, meanwhile: bytes = b"", target: str = "tensorrt") -> tuple[set[bytes], list[str]]:
+def build(path: Path, meanwhile: bytes = b"", runtime: str = "tensorrt") -> tuple[set[bytes], list[str]]:
     """A build that times `mine` while another saves `meanwhile`; the timings it began with, its warnings."""
     config, said = Config(), list[str]()
-    cache = timing_cache.TimingCache(config, str(path), target, "10.16.1", said.append)
+    cache = timing_cache.TimingCache(config, str(path), runtime, "10.16.1", said.append)
     begun = set(config.cache.names)
     config.cache.names.add(b"mine")
     if meanwhile:
@@ -159,7 +159,7 @@ def test_a_build_extends_the_cache_and_what_others_saved_meanwhile(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("target", "version", "blob", "told"),
+    ("runtime", "version", "blob", "told"),
     [
         ("tensorrt", "9.3.0", b"old", "made by tensorrt 9.3.0, this is tensorrt 10.16.1"),
         ("tensorrt-rtx", "10.16.1", b"old", "made by tensorrt-rtx 10.16.1"),
@@ -167,10 +167,10 @@ def test_a_build_extends_the_cache_and_what_others_saved_meanwhile(tmp_path: Pat
     ],
 )
 def test_a_build_ignores_a_foreign_cache_with_a_warning(
-    tmp_path: Path, target: str, version: str, blob: bytes, told: str
+    tmp_path: Path, runtime: str, version: str, blob: bytes, told: str
 ) -> None:
     path = tmp_path / "timings"
-    timing_cache.write(path, target, version, blob)
+    timing_cache.write(path, runtime, version, blob)
     begun, (warning,) = build(path)
     assert begun == set()
     assert str(path) in warning
@@ -197,6 +197,6 @@ def test_a_build_goes_on_where_the_cache_cannot_be_kept(tmp_path: Path) -> None:
 
 
 def test_tensorrt_rtx_says_that_it_times_nothing(tmp_path: Path) -> None:
-    _, (warning,) = build(tmp_path / "timings", target="tensorrt-rtx")
+    _, (warning,) = build(tmp_path / "timings", runtime="tensorrt-rtx")
     assert "not used: tensorrt-rtx" in warning
     assert not (tmp_path / "timings").exists()

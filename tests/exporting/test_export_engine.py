@@ -24,7 +24,7 @@ def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @needs_rtx
 def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None:
-    command = ["--model", "demo", "--batch", "100,200", "--target", "tensorrt-rtx", "-o", "built"]
+    command = ["--model", "demo", "--batch", "100,200", "--runtime", "tensorrt-rtx", "-o", "built"]
     done = run(*command, "--timing-cache", "timings", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "warning: timing cache not used: tensorrt-rtx measures nothing when it builds" in done.stderr
@@ -57,7 +57,7 @@ def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None
 
 @without_tensorrt
 def test_a_named_target_that_cannot_be_had(tmp_path: Path) -> None:
-    done = run("--model", "demo", "--batch", "100", "--target", "tensorrt", "-o", "built", cwd=tmp_path)
+    done = run("--model", "demo", "--batch", "100", "--runtime", "tensorrt", "-o", "built", cwd=tmp_path)
     assert done.returncode == 3
     assert "tensorrt was asked for, but the package tensorrt is not installed" in done.stderr
     assert "fix: pip install 'chronos-export[tensorrt]'" in done.stderr
@@ -69,7 +69,7 @@ def test_a_named_target_that_cannot_be_had(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_builds_of_one_artifact_at_once(tmp_path: Path) -> None:
     """One is published, the other is told so; neither leaves anything else behind."""
-    command = ["--model", "demo", "--batch", "3", "--target", "tensorrt-rtx", "--compute-capability", "8.6"]
+    command = ["--model", "demo", "--batch", "3", "--runtime", "tensorrt-rtx", "--compute-capability", "8.6"]
     command += ["--context", "64", "--horizon", "16", "-o", "built"]
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: run(*command, cwd=tmp_path), range(2))

@@ -28,7 +28,7 @@ from chronos_export.runtime.tensorrt_session import GRAPHS, TensorRtSession
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a stand-in for where there is no GPU")
 INFO = EngineInfo(
     path=Path("engines/tensorrt.plan"),
-    target="tensorrt",
+    runtime="tensorrt",
     attention="plugin",
     tensorrt_version="10.16.1",
     compute_capabilities=("9.0",),

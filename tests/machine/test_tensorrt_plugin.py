@@ -175,6 +175,6 @@ def old_version(folder: Path) -> Path:
 def test_unusable_libraries(tmp_path: Path, library: Callable[[Path], Path], told: str) -> None:
     graph = make_graph(tmp_path / "model.onnx")
     with pytest.raises(MachineError, match=told) as raised:
-        build_engine(graph, [3], target="tensorrt-rtx", output=tmp_path / "a.plan", plugin=library(tmp_path))
+        build_engine(graph, [3], runtime="tensorrt-rtx", output=tmp_path / "a.plan", plugin=library(tmp_path))
     assert raised.value.fix == "chronos-export plugin build"
     assert not (tmp_path / "a.plan").exists()

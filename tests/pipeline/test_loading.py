@@ -40,7 +40,7 @@ BUILT_FOR = ("8.6", "12.0")
 @pytest.fixture(scope="module")
 def published(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     output = tmp_path_factory.mktemp("published") / "with engine"
-    engine = EngineOptions(target="tensorrt-rtx", context=64, horizon=32, compute_capabilities=BUILT_FOR)
+    engine = EngineOptions(runtime="tensorrt-rtx", context=64, horizon=32, compute_capabilities=BUILT_FOR)
     return export(str(small), (3, 5), output, engine=engine)
 
 
@@ -52,7 +52,7 @@ def artifact(published: Artifact, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def tensorrt_is_never_touched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def refuse(target: str) -> Any:
+    def refuse(runtime: str) -> Any:
         raise AssertionError("TensorRT was imported")
 
     monkeypatch.setattr(engine_load, "import_tensorrt", refuse)
@@ -104,17 +104,17 @@ def test_validate_says_why_an_engine_was_not_asked(artifact: Path) -> None:
 @without_gpu
 def test_no_gpu(artifact: Path) -> None:
     with pytest.raises(MachineError, match=r"8\.6, 12\.0, and this machine has no GPU") as raised:
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
     assert raised.value.fix == "load the artifact with onnxruntime instead"
 
 
 def test_another_gpu(artifact: Path, monkeypatch: pytest.MonkeyPatch, small: Path) -> None:
     set_capability(monkeypatch, "8.9")
     with pytest.raises(MachineError, match=r"8\.6, 12\.0, and this machine has 8\.9") as raised:
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
     assert raised.value.fix == (
-        f"chronos-export --model {small} --batch 3,5 --dtype float32 --target tensorrt-rtx --attention plugin"
-        f" --context 64 --horizon 32 --compute-capability 8.9 -o {artifact} --force"
+        f"chronos-export --model {small} --batch 3,5 --dtype float32 --runtime tensorrt-rtx"
+        f" --attention plugin --context 64 --horizon 32 --compute-capability 8.9 -o {artifact} --force"
     )
 
 
@@ -122,7 +122,7 @@ def test_no_plugin_library(artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     set_capability(monkeypatch, "8.6")
     monkeypatch.setenv("CHRONOS_EXPORT_PLUGINS", str(tmp_path))
     with pytest.raises(MachineError, match="needs the compiled plugin") as raised:
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
     assert raised.value.fix == "chronos-export plugin build"
 
 
@@ -134,7 +134,7 @@ def test_another_plugin_library(artifact: Path, monkeypatch: pytest.MonkeyPatch,
     wanted, found = sha256(b"the build").hexdigest(), sha256(b"another build").hexdigest()
     edit(artifact, engines=[{**entry, "plugin_sha256": wanted}])
     with pytest.raises(MachineError, match=f"{wanted}; .* has {found}") as raised:
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
     assert "--compute-capability 12.0 " in raised.value.fix
 
 
@@ -144,7 +144,7 @@ def test_an_older_driver(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (entry,) = open_artifact(artifact).manifest.engines
     edit(artifact, engines=[{**entry, "driver": "580.65.06"}])
     with pytest.raises(MachineError, match=r"driver 580\.65\.06; .* older 550\.54\.14"):
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
 
 
 @pytest.mark.parametrize("where", [0, 1000, -1])
@@ -157,10 +157,10 @@ def test_a_flipped_bit_is_found_before_anything_else(
     plan[where] ^= 1
     (artifact / PLAN).write_bytes(plan)
     with pytest.raises(IntegrityError, match=r"tensorrt-rtx\.plan has been altered") as raised:
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
     assert raised.value.fix == (
-        f"chronos-export --model {small} --batch 3,5 --dtype float32 --target tensorrt-rtx --attention plugin"
-        f" --context 64 --horizon 32 --compute-capability 8.6,12.0 -o {artifact} --force"
+        f"chronos-export --model {small} --batch 3,5 --dtype float32 --runtime tensorrt-rtx"
+        f" --attention plugin --context 64 --horizon 32 --compute-capability 8.6,12.0 -o {artifact} --force"
     )
 
 
@@ -168,13 +168,13 @@ def test_a_truncated_plan(artifact: Path) -> None:
     plan = (artifact / PLAN).read_bytes()
     (artifact / PLAN).write_bytes(plan[:-1])
     with pytest.raises(IntegrityError, match=f"{len(plan) - 1} bytes, not the {len(plan)} "):
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
 
 
 def test_a_missing_plan(artifact: Path) -> None:
     (artifact / PLAN).unlink()
     with pytest.raises(IntegrityError, match=r"tensorrt-rtx\.plan is missing"):
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
 
 
 @pytest.mark.parametrize("elsewhere", ["engines/other.plan", "../other.plan", "/tmp/other.plan"])
@@ -187,7 +187,7 @@ def test_an_engine_that_the_manifest_does_not_vouch_for(
     if not Path(elsewhere).is_absolute():
         shutil.copy(artifact / PLAN, artifact / elsewhere)
     with pytest.raises(IntegrityError, match="is not in the manifest"):
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
 
 
 def test_an_entry_that_lacks_what_must_agree(artifact: Path) -> None:
@@ -195,26 +195,26 @@ def test_an_entry_that_lacks_what_must_agree(artifact: Path) -> None:
     del entry["tensorrt_version"]
     edit(artifact, engines=[entry])
     with pytest.raises(IntegrityError, match="tensorrt_version") as raised:
-        load(artifact, provider="tensorrt-rtx")
+        load(artifact, runtime="tensorrt-rtx")
     assert "--batch 3,5 " in raised.value.fix
 
 
 def test_no_such_engine(artifact: Path) -> None:
     with pytest.raises(UsageError, match="holds no tensorrt engine") as raised:
-        load(artifact, provider="tensorrt")
-    assert "cpu, cuda" in raised.value.allowed
+        load(artifact, runtime="tensorrt")
+    assert "onnxruntime, openvino" in raised.value.allowed
     assert raised.value.allowed.endswith("tensorrt-rtx")
-    assert "--target tensorrt " in raised.value.fix
+    assert "--runtime tensorrt " in raised.value.fix
 
 
-def test_no_such_provider(artifact: Path) -> None:
-    with pytest.raises(UsageError, match="unknown provider 'rocm'") as raised:
-        load(artifact, provider="rocm")
+def test_no_such_runtime(artifact: Path) -> None:
+    with pytest.raises(UsageError, match="unknown runtime 'rocm'") as raised:
+        load(artifact, runtime="rocm")
     assert "tensorrt-rtx" in raised.value.allowed
 
 
 def test_the_artifact_still_forecasts_on_the_cpu(artifact: Path) -> None:
-    pipeline = load(artifact, provider="cpu", threads=1)
+    pipeline = load(artifact, runtime="onnxruntime", threads=1)
     (forecast,) = pipeline.predict(torch.randn(1, 1, 40), prediction_length=3)
     assert forecast.shape[-1] == 3
 
@@ -233,7 +233,7 @@ def test_the_command_that_mends_it_is_a_command(
     program, *arguments = shlex.split(rebuild_command(published.path, published.manifest, engine))
     assert program == "chronos-export"
     given = cli.make_context("chronos-export", arguments, obj=object(), resilient_parsing=False).params
-    assert (given["batch"], given["target"]) == ("3,5", "tensorrt-rtx")
+    assert (given["batch"], given["runtime"]) == ("3,5", "tensorrt-rtx")
     assert given["output"] == published.path
     assert given["force"]
     assert "tensorrt_rtx" not in sys.modules

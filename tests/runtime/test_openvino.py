@@ -89,7 +89,7 @@ def test_threads_share_a_session(artifact: Path) -> None:
 def test_loads_as_a_pipeline(artifact: Path) -> None:
     series = torch.randn(2, 80, generator=torch.Generator().manual_seed(1)).cumsum(1)
     upstream = load_checkpoint("demo").pipeline
-    asked = (chronos_export.load(artifact, provider="openvino"), upstream, exact_pipeline(upstream))
+    asked = (chronos_export.load(artifact, runtime="openvino"), upstream, exact_pipeline(upstream))
     assert_as_upstream(*(pipeline.predict([series], prediction_length=20) for pipeline in asked))
 
 
@@ -122,7 +122,7 @@ def test_without_the_package_the_error_names_the_extra(artifact: Path) -> None:
         "import importlib.util; find = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *a: None if name == 'openvino' else find(name, *a)\n"
         "from chronos_export import load\n"
-        f"load({str(artifact)!r}, provider='openvino')"
+        f"load({str(artifact)!r}, runtime='openvino')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MachineError" in done.stderr

@@ -32,8 +32,8 @@ def test_transposed_inputs_are_taken(artifact_of: Artifacts) -> None:
     assert session.run_univariate(context, future).shape == out.shape
 
 
-def test_an_unknown_provider_is_refused(artifact_of: Artifacts) -> None:
-    with pytest.raises(UsageError, match="unknown provider 'tpu'") as error:
+def test_an_unknown_device_is_refused(artifact_of: Artifacts) -> None:
+    with pytest.raises(UsageError, match="unknown device 'tpu'") as error:
         OrtSession(artifact_of("toy").path, "tpu")
     assert error.value.allowed == "cpu, cuda"
 
@@ -82,4 +82,4 @@ def test_a_type_without_kernels_names_the_runtime_that_has_them(toy: Path, tmp_p
     write_graphs(load_checkpoint(str(toy)), tmp_path, precision_of("bfloat16"))
     with pytest.raises(MachineError, match=r"CPUExecutionProvider cannot run \w+\.onnx") as error:
         OrtSession(tmp_path)
-    assert f"load({str(tmp_path)!r}, provider='openvino')" in error.value.fix
+    assert f"load({str(tmp_path)!r}, runtime='openvino')" in error.value.fix

@@ -74,7 +74,7 @@ def test_all_contexts_share_one_piece_of_memory(engine: StandIn) -> None:
 
 
 def test_tensorrt_rtx_is_not_captured(engine: StandIn) -> None:
-    session = engine.session(replace(INFO, target="tensorrt-rtx"))
+    session = engine.session(replace(INFO, runtime="tensorrt-rtx"))
     for _ in range(3):
         session.run(*inputs(8))
     assert engine.captures == 0

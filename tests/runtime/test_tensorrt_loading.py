@@ -24,7 +24,7 @@ from tests.helpers.engines import make_graph, needs_rtx, without_gpu
 
 PLAN = b"vtrt" + bytes(range(256)) * 16
 DIGEST = sha256(PLAN).hexdigest()
-REBUILD = "chronos-export --model demo --batch 100 --target tensorrt-rtx"
+REBUILD = "chronos-export --model demo --batch 100 --runtime tensorrt-rtx"
 
 
 class Machine:
@@ -38,7 +38,7 @@ class Machine:
             Logger=type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None}),
             Runtime=lambda logger: SimpleNamespace(deserialize_cuda_engine=self._deserialize),
         )
-        monkeypatch.setattr(engine_load, "import_tensorrt", lambda target: self.trt)
+        monkeypatch.setattr(engine_load, "import_tensorrt", lambda runtime: self.trt)
         monkeypatch.setattr(engine_load, "device_capability", lambda: "8.6")
         monkeypatch.setattr(engine_load, "driver_version", lambda: "580.65.06")
         monkeypatch.setattr(trt_plugin, "register", lambda trt, library: library)
@@ -58,7 +58,7 @@ def info(tmp_path: Path) -> EngineInfo:
     (tmp_path / "a.plan").write_bytes(PLAN)
     return EngineInfo(
         path=tmp_path / "a.plan",
-        target="tensorrt-rtx",
+        runtime="tensorrt-rtx",
         attention="plugin",
         tensorrt_version="1.7.1",
         compute_capabilities=("8.0", "8.6"),
@@ -179,6 +179,6 @@ def test_tensorrt_refuses(machine: Machine, info: EngineInfo) -> None:
 @without_gpu
 def test_a_real_plan_on_a_machine_without_a_gpu(tmp_path: Path) -> None:
     graph = make_graph(tmp_path / "model.onnx")
-    info = build_engine(graph, [3], target="tensorrt-rtx", output=tmp_path / "a.plan")
+    info = build_engine(graph, [3], runtime="tensorrt-rtx", output=tmp_path / "a.plan")
     with pytest.raises(MachineError, match=r"8\.0, 8\.6, 8\.9, 12\.0, and this machine has no GPU"):
         load(info, sha256(info.path.read_bytes()).hexdigest())

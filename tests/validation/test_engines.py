@@ -10,8 +10,9 @@ import pytest
 
 from chronos_export.checkpoint.loading import Checkpoint, load_checkpoint, load_reference
 from chronos_export.graph.precision import precision_of
+from chronos_export.runtime.tensorrt_loading import why_not_here
 from chronos_export.runtime.tensorrt_session import TensorRtSession
-from chronos_export.validation.engines import prove_engine, split_cases, why_not_here
+from chronos_export.validation.engines import prove_engine, split_cases
 from chronos_export.validation.proof import cases_of
 from tests.helpers.engines import without_gpu
 from tests.helpers.stand_in import INFO, StandIn, needs_no_gpu
@@ -68,17 +69,17 @@ def test_an_engine_is_held_against_upstream(
 
 
 def test_an_engine_of_another_tensorrt_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chronos_export.validation.engines.require_installed", lambda target: None)
-    monkeypatch.setattr("chronos_export.validation.engines.check_here", lambda *args: None)
+    monkeypatch.setattr("chronos_export.runtime.tensorrt_loading.require_installed", lambda runtime: None)
+    monkeypatch.setattr("chronos_export.runtime.tensorrt_loading.check_here", lambda *args: None)
     other = SimpleNamespace(__version__="11.4.0")
-    monkeypatch.setattr("chronos_export.validation.engines.import_tensorrt", lambda target: other)
+    monkeypatch.setattr("chronos_export.runtime.tensorrt_loading.import_tensorrt", lambda runtime: other)
     why = why_not_here(replace(INFO, tensorrt_version="10.16.1"))
     assert "was built by tensorrt 10.16.1; installed is 11.4.0" in why
 
 
 @without_gpu
 def test_an_engine_that_cannot_run_here_is_not_run(checkpoint: Checkpoint) -> None:
-    info = replace(INFO, target="tensorrt-rtx")
+    info = replace(INFO, runtime="tensorrt-rtx")
     assert "not installed" in why_not_here(info) or "no GPU" in why_not_here(info)
     proof, results = prove_engine(
         checkpoint.pipeline.model, info, [], precision_of("tf32"), lambda event: None

@@ -18,7 +18,7 @@ class EngineInfo:
 
     Args:
         path: The plan file.
-        target: "tensorrt" or "tensorrt-rtx".
+        runtime: "tensorrt" or "tensorrt-rtx".
         attention: One of `engine_attention.ATTENTIONS`.
         tensorrt_version: A plan opens in this version only.
         compute_capabilities: GPUs it runs on, like "8.6".
@@ -34,7 +34,7 @@ class EngineInfo:
     """
 
     path: Path
-    target: str
+    runtime: str
     attention: str
     tensorrt_version: str
     compute_capabilities: tuple[str, ...]

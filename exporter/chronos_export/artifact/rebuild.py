@@ -10,23 +10,23 @@ from chronos_export.artifact.manifest import Manifest
 from chronos_export.machine.gpu import device_capability
 
 
-def rebuild_command(path: Path, manifest: Manifest, target: str | None = None) -> str:
+def rebuild_command(path: Path, manifest: Manifest, runtime: str | None = None) -> str:
     """What mends the artifact in `path`, ready for a shell.
 
     Args:
         path: Its folder.
         manifest: What was in it.
-        target: Of an engine to build for this machine; None exports what was there, for the same GPUs.
+        runtime: Of an engine to build for this machine; None exports what was there, for the same GPUs.
     """
-    wanted = target or next((engine.get("target") for engine in manifest.engines), None)
-    entry: dict[str, Any] = next((e for e in manifest.engines if e.get("target") == wanted), {})
-    gpus = [device_capability()] if target else entry.get("compute_capabilities", [])
+    wanted = runtime or next((engine.get("runtime") for engine in manifest.engines), None)
+    entry: dict[str, Any] = next((e for e in manifest.engines if e.get("runtime") == wanted), {})
+    gpus = [device_capability()] if runtime else entry.get("compute_capabilities", [])
     options = {
         "--model": manifest.checkpoint.get("source", "MODEL"),
         "--revision": manifest.checkpoint.get("revision"),
         "--batch": ",".join(str(rows) for rows in manifest.profiles) or "100",
         "--dtype": manifest.dtype,
-        "--target": wanted,
+        "--runtime": wanted,
         "--attention": entry.get("attention"),
         "--context": entry.get("context"),
         "--horizon": entry.get("horizon"),

@@ -66,9 +66,9 @@ def cold_starts(subject: Subject, say: Callable[[str], None] = lambda _: None) -
 
 def export(name: str, checkpoint: Path, artifact: Path) -> Start:
     """Export and prove a checkpoint in a process of its own; with an engine, if TensorRT-RTX is installed."""
-    target = FOR_A_GPU if is_installed("tensorrt-rtx") else ("onnxruntime",)
+    runtime = FOR_A_GPU if is_installed("tensorrt-rtx") else ("onnxruntime",)
     command = [sys.executable, "-m", "chronos_export", "--model", str(checkpoint), "--batch", "100,2000"]
-    command += ["--target", *target, "-o", str(artifact), "--json"]
+    command += ["--runtime", *runtime, "-o", str(artifact), "--json"]
     begin = time.time()
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.time() - begin

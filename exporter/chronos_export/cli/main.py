@@ -57,7 +57,7 @@ Exit codes:
     help="What products are computed in.",
 )
 @click.option(
-    "--target",
+    "--runtime",
     type=click.Choice(["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]),
     default="auto",
     show_default=True,
@@ -67,10 +67,10 @@ Exit codes:
 @click.option("--horizon", "longest_horizon", type=int, metavar="STEPS", help="Longest horizon of an engine.")
 @click.option(
     "--attention",
-    type=click.Choice(["plugin", "body", "native"]),
+    type=click.Choice(["plugin", "body"]),
     default="plugin",
     show_default=True,
-    help="Group attention of an engine: our plugin, standard operators, or TensorRT's own (from 11.1 on).",
+    help="Group attention of an engine: our plugin or standard operators.",
 )
 @click.option(
     "--compute-capability",
@@ -97,7 +97,7 @@ def cli(
     output: Path | None,
     revision: str | None,
     dtype: str,
-    target: str,
+    runtime: str,
     longest_context: int | None,
     longest_horizon: int | None,
     attention: str,
@@ -124,7 +124,7 @@ def cli(
         raise UsageError("no --batch was given", allowed=BATCHES, fix=f"{NAME} --model demo --batch 100")
     rows = parse_batch(batch)
     output = output or default_output(source, rows)
-    plan = {**preview(source, revision, rows, output, force), "dtype": dtype, "target": target}
+    plan = {**preview(source, revision, rows, output, force), "dtype": dtype, "runtime": runtime}
     if dry_run:
         console.result({"dry_run": True, **plan}, as_lines(plan))
         return
@@ -137,7 +137,7 @@ def cli(
             from chronos_export.graph.precision import precision_of
 
         engine = EngineOptions(
-            target=target,
+            runtime=runtime,
             context=longest_context,
             horizon=longest_horizon,
             attention=attention,

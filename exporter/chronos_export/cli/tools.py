@@ -17,7 +17,7 @@ NAME = "chronos-export"
 @click.command()
 @talking
 def doctor(console: Console) -> None:
-    """Say what this machine has: versions, providers, GPUs. Nothing is fetched."""
+    """Say what this machine has: versions, runtimes, GPUs. Nothing is fetched."""
     from chronos_export.machine.doctor import as_text, examine
 
     found = examine()

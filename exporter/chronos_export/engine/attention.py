@@ -1,8 +1,7 @@
-"""How group attention gets into an engine: as our plugin, as standard operators, or as TensorRT's own.
+"""How group attention gets into an engine: as our plugin or as standard operators.
 
     plugin   one plugin layer a block; linear in the batch
     body     the dense form inlined; quadratic in the batch, needs no plugin library, and checks the plugin
-    native   one packed attention a block, from TensorRT 11.1 on; a rival to measure the plugin against
 
 The lanes of `model.onnx`'s own function body need NonZero, whose output has a data-dependent shape:
 TensorRT-RTX has no such operator.
@@ -14,44 +13,21 @@ from pathlib import Path
 
 import onnx
 
-from chronos_export.engine.packed_attention import pack_attention
-from chronos_export.errors import MachineError, UsageError
+from chronos_export.errors import UsageError
 from chronos_export.graph.dense_attention import dense_body
 from chronos_export.graph.group_attention import nodes_of, num_heads_of
-from chronos_export.machine.tensorrt import import_tensorrt
 
-ATTENTIONS = ("plugin", "body", "native")
-FIRST_PACKED = (11, 1)
+ATTENTIONS = ("plugin", "body")
 
 
-def check_attention(attention: str, target: str) -> None:
-    """Refuse what cannot be built; the package of `target` must be installed.
-
-    TensorRT-RTX 1.7 parses packed attention and has no kernel for it: for no GPU, in no type, decomposable or
-    not. In the ONNX parser of TensorRT 11.0 the node takes other inputs.
+def check_attention(attention: str) -> None:
+    """Refuse what there is not.
 
     Raises:
         UsageError: There is no such attention.
-        MachineError: It is TensorRT's own, and this TensorRT has none.
     """
     if attention not in ATTENTIONS:
         raise UsageError(f"unknown attention {attention!r}", allowed=", ".join(ATTENTIONS))
-    if attention == "native" and (lack := _lack_of_packed_attention(target)):
-        raise MachineError(
-            f"--attention native cannot be built: {lack}",
-            allowed="plugin, body",
-            fix=f"chronos-export --attention plugin --target {target} ...",
-        )
-
-
-def _lack_of_packed_attention(target: str) -> str:
-    """What is missing, or ""."""
-    if target == "tensorrt-rtx":
-        return "TensorRT-RTX declares packed attention but has no kernel for it"
-    version = str(import_tensorrt(target).__version__)
-    if tuple(map(int, version.split(".")[:2])) >= FIRST_PACKED:
-        return ""
-    return f"packed attention needs TensorRT {'.'.join(map(str, FIRST_PACKED))}; installed is {version}"
 
 
 def graph_with(attention: str, path: Path, folder: Path, *, tf32: bool = False) -> Path:
@@ -71,10 +47,8 @@ def graph_with(attention: str, path: Path, folder: Path, *, tf32: bool = False) 
     model = onnx.load(path, load_external_data=False)
     if attention == "plugin":
         _allow_tf32(model)
-    elif attention == "body":
-        _inline_dense(model)
     else:
-        pack_attention(model)
+        _inline_dense(model)
     entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
     for name in {entry.value for entry in entries if entry.key == "location"}:
         (folder / name).symlink_to(path.absolute().parent / name)

@@ -47,7 +47,7 @@ def build_engine(
     onnx_path: Path,
     profiles: Sequence[int],
     *,
-    target: str,
+    runtime: str,
     output: Path,
     context: int | None = None,
     horizon: int | None = None,
@@ -65,7 +65,7 @@ def build_engine(
     Args:
         onnx_path: `model.onnx`, its weights beside it.
         profiles: Row counts, each fixed in its profile.
-        target: "tensorrt", for the GPU of this machine; or "tensorrt-rtx", which needs no GPU.
+        runtime: "tensorrt", for the GPU of this machine; or "tensorrt-rtx", which needs no GPU.
         output: The plan file; its folder must exist. It appears whole or not at all.
         context: Longest context, time steps; the model's own limit if None.
         horizon: Longest horizon, time steps; the model's own limit if None.
@@ -83,7 +83,7 @@ def build_engine(
         MachineError: No TensorRT package, no plugin library, no GPU where one is needed, no such attention.
         BuildError: No GroupAttention in the graph, not every one became what was asked, or TensorRT failed.
     """
-    check_machine(target, attention, plugin, compute_capabilities)
+    check_machine(runtime, attention, plugin, compute_capabilities)
     plugin = plugin if attention == "plugin" else None
     graph = _read_graph(onnx_path)
     rows = _check_profiles(profiles)
@@ -98,7 +98,7 @@ def build_engine(
             onnx=str(graph_with(attention, onnx_path, Path(work), tf32=tf32).absolute()),
             plan=str(Path(work, "plan")),
             links=str(links),
-            target=target,
+            runtime=runtime,
             plugin=str(plugin.absolute()) if plugin else None,
             attention=attention,
             blocks=graph.blocks,
@@ -114,7 +114,7 @@ def build_engine(
         Path(job.plan).replace(output)
     return EngineInfo(
         path=output,
-        target=target,
+        runtime=runtime,
         attention=attention,
         tensorrt_version=built["tensorrt_version"],
         compute_capabilities=tuple(built["compute_capabilities"]),
@@ -131,27 +131,27 @@ def build_engine(
 
 
 def check_machine(
-    target: str, attention: str, plugin: Path | None, compute_capabilities: Sequence[str]
+    runtime: str, attention: str, plugin: Path | None, compute_capabilities: Sequence[str]
 ) -> None:
     """Refuse at once what this machine cannot build; arguments as `build_engine`.
 
     Raises:
-        UsageError: No such target or attention, or compute capabilities for TensorRT.
+        UsageError: No such runtime or attention, or compute capabilities for TensorRT.
         MachineError: A package, the plugin library or a GPU is missing, or the attention cannot be built.
     """
-    require_installed(target)
-    check_attention(attention, target)
-    if target != "tensorrt":
+    require_installed(runtime)
+    check_attention(attention)
+    if runtime != "tensorrt":
         return
     if compute_capabilities:
         raise UsageError(
             f"TensorRT builds for the GPU of this machine, not for {', '.join(compute_capabilities)}",
-            allowed="compute capabilities for --target tensorrt-rtx only",
+            allowed="compute capabilities for --runtime tensorrt-rtx only",
         )
     if device_capability() is None:
         raise MachineError(
             "TensorRT builds engines on the GPU they run on, and this machine has none",
-            allowed="--target tensorrt-rtx, which builds ahead of time",
+            allowed="--runtime tensorrt-rtx, which builds ahead of time",
         )
     if attention == "plugin" and plugin is None:
         raise MachineError(
@@ -257,4 +257,4 @@ def _fail(code: int, log: IO[str], job: Job) -> dict[str, Any]:
     said = log.read()[-2000:].strip() or "it said nothing"
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     hint = "; signal 9 usually means that memory ran out" if code == -9 else ""
-    raise BuildError(f"the process that built the {job.target} engine {how}{hint}: {said}")
+    raise BuildError(f"the process that built the {job.runtime} engine {how}{hint}: {said}")

@@ -16,7 +16,7 @@ from chronos_export.machine.gpu import device_capability
 from chronos_export.machine.tensorrt import MODULES, is_installed
 from chronos_export.progress import Report
 
-TARGETS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
+RUNTIMES = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
 ENGINES = "engines"
 FLOAT32 = PRECISIONS["float32"]
 
@@ -26,7 +26,7 @@ class EngineOptions:
     """What to build engines for.
 
     Attributes:
-        target: One of `TARGETS`.
+        runtime: One of `RUNTIMES`.
         context: Longest context, time steps; the model's own limit if None.
         horizon: Longest horizon, time steps; the model's own limit if None.
         compute_capabilities: For TensorRT-RTX: GPUs like "8.9"; if empty, all it can build for, or with
@@ -35,7 +35,7 @@ class EngineOptions:
         timing_cache: Read and extended, or None.
     """
 
-    target: str = "auto"
+    runtime: str = "auto"
     context: int | None = None
     horizon: int | None = None
     compute_capabilities: Sequence[str] = ()
@@ -44,26 +44,26 @@ class EngineOptions:
 
 
 def choose(options: EngineOptions, precision: Precision = FLOAT32) -> tuple[str | None, str]:
-    """The engine target to build, or None, and one line saying why.
+    """The engine runtime to build, or None, and one line saying why.
 
-    `auto` builds for the GPU of this machine with whichever TensorRT can. A target that is asked for by name
+    `auto` builds for the GPU of this machine with whichever TensorRT can. A runtime that is asked for by name
     is always returned; `require` says whether this machine can build it.
 
     Raises:
-        UsageError: There is no such target.
+        UsageError: There is no such runtime.
     """
-    target = options.target
-    if target not in TARGETS:
-        raise UsageError(f"unknown target {target!r}", allowed=", ".join(TARGETS))
-    if target == "onnxruntime":
+    runtime = options.runtime
+    if runtime not in RUNTIMES:
+        raise UsageError(f"unknown runtime {runtime!r}", allowed=", ".join(RUNTIMES))
+    if runtime == "onnxruntime":
         return None, "no engine: onnxruntime was asked for"
-    if target != "auto":
-        return target, f"{target} was asked for"
+    if runtime != "auto":
+        return runtime, f"{runtime} was asked for"
     if precision.is_quantized:
         return None, f"no engine: {precision.name} is for CPUs"
     capability = device_capability()
     if capability is None:
-        return None, "no engine: this machine has no GPU (--target tensorrt-rtx builds ahead of time)"
+        return None, "no engine: this machine has no GPU (--runtime tensorrt-rtx builds ahead of time)"
     obstacles = {name: _obstacle(name, capability, options) for name in MODULES}
     chosen = next((name for name, obstacle in obstacles.items() if not obstacle), None)
     if chosen is None:
@@ -72,13 +72,13 @@ def choose(options: EngineOptions, precision: Precision = FLOAT32) -> tuple[str 
     return chosen, "; ".join([f"{chosen} for compute capability {capability}", *others])
 
 
-def _obstacle(target: str, capability: str, options: EngineOptions) -> str:
-    """Why `auto` does not build for a target here, or ""."""
-    if not is_installed(target):
-        return f"{target} is not installed"
-    if target == "tensorrt" and options.attention == "plugin" and plugin_library() is None:
+def _obstacle(runtime: str, capability: str, options: EngineOptions) -> str:
+    """Why `auto` does not build for a runtime here, or ""."""
+    if not is_installed(runtime):
+        return f"{runtime} is not installed"
+    if runtime == "tensorrt" and options.attention == "plugin" and plugin_library() is None:
         return "tensorrt needs the plugin (chronos-export plugin build)"
-    if target == "tensorrt-rtx" and capability not in (
+    if runtime == "tensorrt-rtx" and capability not in (
         options.compute_capabilities or RTX_COMPUTE_CAPABILITIES
     ):
         return f"tensorrt-rtx does not build for compute capability {capability}"
@@ -89,19 +89,19 @@ def require(options: EngineOptions, precision: Precision) -> None:
     """Refuse at once an engine that cannot be built here.
 
     Raises:
-        UsageError: No such target or attention, compute capabilities for TensorRT, or int8.
+        UsageError: No such runtime or attention, compute capabilities for TensorRT, or int8.
         MachineError: A package, the plugin library or a GPU is missing.
     """
-    target, _ = choose(options, precision)
-    if target is None:
+    runtime, _ = choose(options, precision)
+    if runtime is None:
         return
     if precision.is_quantized:
         raise UsageError(
-            f"{target} cannot build {precision.name} engines",
+            f"{runtime} cannot build {precision.name} engines",
             allowed="float32, tf32, float16, bfloat16",
-            fix=f"chronos-export --dtype {precision.name} --target onnxruntime ...",
+            fix=f"chronos-export --dtype {precision.name} --runtime onnxruntime ...",
         )
-    check_machine(target, options.attention, plugin_library(), options.compute_capabilities)
+    check_machine(runtime, options.attention, plugin_library(), options.compute_capabilities)
 
 
 def build_engines(
@@ -116,19 +116,19 @@ def build_engines(
         precision: What the graph computes in; "tf32" lets float32 products use tf32.
         report: Told of progress.
     """
-    target, _ = choose(options, precision)
-    if target is None:
+    runtime, _ = choose(options, precision)
+    if runtime is None:
         return []
     capabilities = options.compute_capabilities
-    if options.target == "auto" and target == "tensorrt-rtx" and (here := device_capability()):
+    if options.runtime == "auto" and runtime == "tensorrt-rtx" and (here := device_capability()):
         capabilities = (here,)
     (folder / ENGINES).mkdir()
     return [
         build_engine(
             folder / GENERAL,
             batch,
-            target=target,
-            output=folder / ENGINES / f"{target}.plan",
+            runtime=runtime,
+            output=folder / ENGINES / f"{runtime}.plan",
             context=options.context,
             horizon=options.horizon,
             compute_capabilities=capabilities,

@@ -1,7 +1,7 @@
 r"""TensorRT's timing cache: what a build reads and adds. On disk locked, written whole, never just trusted.
 
 chronos-export timing cache 1\n
-{"target": ..., "version": ..., "sha256": ...}\n
+{"runtime": ..., "version": ..., "sha256": ...}\n
 <the bytes TensorRT serialized>
 """
 
@@ -25,19 +25,19 @@ class TimingCache:
     Args:
         config: The IBuilderConfig that is given what is on disk.
         file: Where it is, or None.
-        target: "tensorrt" or "tensorrt-rtx".
+        runtime: "tensorrt" or "tensorrt-rtx".
         version: Of TensorRT.
         warn: Told why a cache is not used or not written; no build ends for that.
     """
 
     def __init__(
-        self, config: Any, file: str | None, target: str, version: str, warn: Callable[[str], None]
+        self, config: Any, file: str | None, runtime: str, version: str, warn: Callable[[str], None]
     ) -> None:
         self._config, self._warn = config, warn
-        self._target, self._version = target, version
-        self._path = Path(file) if file and target == "tensorrt" else None
+        self._target, self._version = runtime, version
+        self._path = Path(file) if file and runtime == "tensorrt" else None
         if file and not self._path:
-            warn(f"timing cache not used: {target} measures nothing when it builds")
+            warn(f"timing cache not used: {runtime} measures nothing when it builds")
         if self._path:
             blob, problem = self._read(self._path)
             if not config.set_timing_cache(config.create_timing_cache(blob), ignore_mismatch=False):
@@ -76,12 +76,12 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def read(path: Path, target: str, version: str) -> tuple[bytes, str]:
+def read(path: Path, runtime: str, version: str) -> tuple[bytes, str]:
     """The cache in `path`, or why there is none.
 
     Args:
         path: May be missing.
-        target: "tensorrt" or "tensorrt-rtx".
+        runtime: "tensorrt" or "tensorrt-rtx".
         version: Of TensorRT; a cache of any other version is foreign.
 
     Returns:
@@ -91,7 +91,7 @@ def read(path: Path, target: str, version: str) -> tuple[bytes, str]:
     try:
         magic, header, blob = path.read_bytes().split(b"\n", 2)
         made_by = json.loads(header)
-        found = (str(made_by["target"]), str(made_by["version"]))
+        found = (str(made_by["runtime"]), str(made_by["version"]))
         intact = magic == _MAGIC and made_by["sha256"] == sha256(blob).hexdigest()
     except FileNotFoundError:
         return b"", ""
@@ -99,14 +99,14 @@ def read(path: Path, target: str, version: str) -> tuple[bytes, str]:
         return b"", f"timing cache {path} ignored: it cannot be read ({error})"
     if not intact:
         return b"", f"timing cache {path} ignored: it is corrupt"
-    if found != (target, version):
-        return b"", f"timing cache {path} ignored: made by {' '.join(found)}, this is {target} {version}"
+    if found != (runtime, version):
+        return b"", f"timing cache {path} ignored: made by {' '.join(found)}, this is {runtime} {version}"
     return blob, ""
 
 
-def write(path: Path, target: str, version: str, blob: bytes) -> None:
+def write(path: Path, runtime: str, version: str, blob: bytes) -> None:
     """Replace `path` in one step."""
-    header = json.dumps({"target": target, "version": version, "sha256": sha256(blob).hexdigest()})
+    header = json.dumps({"runtime": runtime, "version": version, "sha256": sha256(blob).hexdigest()})
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         file.write(b"\n".join((_MAGIC, header.encode(), blob)))
     Path(file.name).replace(path)

@@ -27,7 +27,6 @@ from chronos_export.machine.gpu import device_capability
 from chronos_export.machine.tensorrt import import_tensorrt
 
 Say = Any
-_LAYERS = {"plugin": "PLUGIN_V3", "native": "ATTENTION_INPUT"}  # every attention has one such boundary
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Job:
     onnx: str
     plan: str
     links: str
-    target: str
+    runtime: str
     plugin: str | None
     attention: str
     blocks: int
@@ -84,7 +83,7 @@ def build(job: Job, say: Say) -> dict[str, Any]:
         BuildError: The graph cannot be parsed, the attention asked for was not taken, or the build failed.
         UsageError: A compute capability TensorRT cannot build for.
     """
-    trt = import_tensorrt(job.target, Path(job.links))
+    trt = import_tensorrt(job.runtime, Path(job.links))
     logger = _logger(trt)
     library = Path(job.plugin) if job.plugin else None
     plugin = trt_plugin.register(trt, library) if job.attention == "plugin" else None
@@ -94,7 +93,7 @@ def build(job: Job, say: Say) -> dict[str, Any]:
     say(progress=["parse", 0.0])
     if not parser.parse_from_file(job.onnx):
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise BuildError(f"{job.target} cannot parse {job.onnx}: {reasons}")
+        raise BuildError(f"{job.runtime} cannot parse {job.onnx}: {reasons}")
     plugin_layers = _check_layers(network, job)
     config = builder.create_builder_config()
     capabilities = _set_targets(trt, config, job)
@@ -107,12 +106,12 @@ def build(job: Job, say: Say) -> dict[str, Any]:
         config.add_optimization_profile(profile)
     config.progress_monitor = _monitor(trt, say)
     version = str(trt.__version__)
-    cache = TimingCache(config, job.timing_cache, job.target, version, lambda text: say(warning=text))
+    cache = TimingCache(config, job.timing_cache, job.runtime, version, lambda text: say(warning=text))
     plan = builder.build_serialized_network(network, config)
     if problems := trt_plugin.problems_of(plugin):
         raise BuildError("; ".join(problems))
     if plan is None:
-        raise BuildError(f"{job.target} could not build the engine: {logger.errors()}")
+        raise BuildError(f"{job.runtime} could not build the engine: {logger.errors()}")
     with Path(job.plan).open("wb") as file:
         file.write(memoryview(plan))
     cache.save()
@@ -136,28 +135,27 @@ def _check_layers(network: Any, job: Job) -> int:
     Where TensorRT does not know an operator it builds the function body, and says nothing.
     """
     kinds = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
-    for attention, kind in _LAYERS.items():
-        found, wanted = kinds[kind], job.blocks if attention == job.attention else 0
-        if found != wanted:
-            held = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-            raise BuildError(
-                f"the graph has {job.blocks} GroupAttention nodes,"
-                f" and TensorRT made {found} {attention} layers, not {wanted}; its network holds {held}",
-                allowed=f"one layer a node for --attention {job.attention}, and none of another kind",
-                fix="chronos-export plugin build" if attention == job.attention == "plugin" else "",
-            )
-    return kinds[_LAYERS["plugin"]]
+    found, wanted = kinds["PLUGIN_V3"], job.blocks if job.attention == "plugin" else 0
+    if found != wanted:
+        held = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        raise BuildError(
+            f"the graph has {job.blocks} GroupAttention nodes,"
+            f" and TensorRT made {found} plugin layers, not {wanted}; its network holds {held}",
+            allowed="one layer per node for --attention plugin, none for --attention body",
+            fix="chronos-export plugin build" if job.attention == "plugin" else "",
+        )
+    return found
 
 
 def _set_targets(trt: Any, config: Any, job: Job) -> list[str]:
-    if job.target == "tensorrt":
+    if job.runtime == "tensorrt":
         return [device_capability() or "unknown"]
     members = trt.ComputeCapability.__members__.items()
     known = {_dotted(name): value for name, value in members if name[2:].isdigit()}
     unknown = [wanted for wanted in job.compute_capabilities if wanted not in known]
     if unknown:
         raise UsageError(
-            f"{job.target} {trt.__version__} cannot build for compute capability {', '.join(unknown)}",
+            f"{job.runtime} {trt.__version__} cannot build for compute capability {', '.join(unknown)}",
             allowed=", ".join(known),
         )
     config.num_compute_capabilities = len(job.compute_capabilities)

@@ -25,7 +25,8 @@ from chronos_export.graph.writing import export_onnx
 from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.choice import cpu_sessions, require_runtime
+from chronos_export.runtime.choice import require_cpu_runtime
+from chronos_export.runtime.opening import cpu_sessions
 from chronos_export.runtime.session import Session
 from chronos_export.runtime.tuning import tune
 from chronos_export.validation.proof import Proof, prove
@@ -74,7 +75,7 @@ def export(
     """
     precision = precision_of(dtype)
     require(engine, precision)
-    require_runtime(precision.name, has_engine=choose(engine, precision)[0] is not None)
+    require_cpu_runtime(precision.name, has_engine=choose(engine, precision)[0] is not None)
     if not precision.is_exact:
         require_real_series()
     if source != "demo" and Path(source).is_dir():

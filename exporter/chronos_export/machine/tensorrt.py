@@ -21,44 +21,44 @@ EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 _ORDER = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so")
 
 
-def require_installed(target: str) -> str:
-    """The name of the Python package that builds and runs engines for `target`.
+def require_installed(runtime: str) -> str:
+    """The name of the Python package that builds and runs engines for `runtime`.
 
     Raises:
-        UsageError: Unknown target.
+        UsageError: Unknown runtime.
         MachineError: The package is not installed.
     """
-    if target not in MODULES:
-        raise UsageError(f"unknown engine target {target!r}", allowed=" or ".join(MODULES))
-    name = MODULES[target]
-    if not is_installed(target):
+    if runtime not in MODULES:
+        raise UsageError(f"unknown engine runtime {runtime!r}", allowed=" or ".join(MODULES))
+    name = MODULES[runtime]
+    if not is_installed(runtime):
         raise MachineError(
-            f"{target} was asked for, but the package {name} is not installed",
-            fix=f"pip install 'chronos-export[{EXTRAS[target]}]'",
+            f"{runtime} was asked for, but the package {name} is not installed",
+            fix=f"pip install 'chronos-export[{EXTRAS[runtime]}]'",
         )
     return name
 
 
-def is_installed(target: str) -> bool:
-    """Whether the package of `target` is here. A mere folder of that name on the path is not it."""
-    spec = importlib.util.find_spec(MODULES[target])
+def is_installed(runtime: str) -> bool:
+    """Whether the package of `runtime` is here. A mere folder of that name on the path is not it."""
+    spec = importlib.util.find_spec(MODULES[runtime])
     return spec is not None and spec.origin is not None
 
 
-def import_tensorrt(target: str, links: Path | None = None) -> Any:
+def import_tensorrt(runtime: str, links: Path | None = None) -> Any:
     """The module `tensorrt` or `tensorrt_rtx`.
 
     Args:
-        target: "tensorrt" or "tensorrt-rtx".
+        runtime: "tensorrt" or "tensorrt-rtx".
         links: An empty folder for links to the libraries, kept for as long as the process runs. Needed to
             parse ONNX for TensorRT-RTX, which must then not have been imported before; not needed to run.
 
     Raises:
-        UsageError: Unknown target.
+        UsageError: Unknown runtime.
         MachineError: The package is missing, or was imported too early.
     """
-    name = require_installed(target)
-    if target == "tensorrt-rtx" and links is not None:
+    name = require_installed(runtime)
+    if runtime == "tensorrt-rtx" and links is not None:
         if name in sys.modules:
             raise MachineError(
                 "tensorrt_rtx was imported before its libraries were linked, so its ONNX parser would abort",
@@ -70,7 +70,7 @@ def import_tensorrt(target: str, links: Path | None = None) -> Any:
     except (ImportError, OSError) as error:
         raise MachineError(
             f"the package {name} is installed but cannot be loaded: {error}",
-            fix=f"pip install --force-reinstall 'chronos-export[{EXTRAS[target]}]'",
+            fix=f"pip install --force-reinstall 'chronos-export[{EXTRAS[runtime]}]'",
         ) from error
 
 

@@ -89,7 +89,7 @@ class SessionModel:
         raise NotInGraphError(
             f"an exported model forecasts, and has no {name!r}: it neither embeds nor trains, and cannot be"
             " saved or moved",
-            allowed="predict, predict_quantiles, predict_df; load(path, provider=...) says where they run",
+            allowed="predict, predict_quantiles, predict_df; load(path, runtime=...) says where they run",
             fix="chronos_export.accelerate(Chronos2Pipeline.from_pretrained(...)) has all of PyTorch's model",
         )
 
@@ -99,18 +99,39 @@ class SessionModel:
         return self._reopen, ()
 
 
+class ExportedPipeline(Chronos2Pipeline):  # type: ignore[misc]
+    """Upstream's pipeline over an exported model.
+
+    Args:
+        model: Answers the forward passes.
+        name: Which artifact this is and what it runs on.
+    """
+
+    def __init__(self, model: SessionModel, name: str) -> None:
+        super().__init__(model=model)
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<Chronos2Pipeline of {self._name}>"
+
+
 def as_pipeline(
-    session: Session, chronos_config: dict[str, Any], limits: Limits, reopen: Reopen | None = None
-) -> Chronos2Pipeline:
-    """A `Chronos2Pipeline` whose forward passes a session answers.
+    session: Session,
+    chronos_config: dict[str, Any],
+    limits: Limits,
+    reopen: Reopen | None = None,
+    name: str = "a session",
+) -> ExportedPipeline:
+    """Return a `Chronos2Pipeline` whose forward passes a session answers.
 
     Args:
         session: Answers the calls.
         chronos_config: The checkpoint's `chronos_config`.
         limits: How large one call of the session may be.
         reopen: See `SessionModel`.
+        name: Which artifact this is and what it runs on.
     """
-    return Chronos2Pipeline(model=SessionModel(session, chronos_config, limits, reopen))
+    return ExportedPipeline(SessionModel(session, chronos_config, limits, reopen), name)
 
 
 def _array(x: Tensor) -> Any:

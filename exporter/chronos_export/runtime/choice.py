@@ -1,108 +1,135 @@
-"""Which runtime answers: for an export that is proven, and for an artifact that is opened.
+"""Which runtime and device answer for an artifact on this machine, and why.
 
-onnxruntime has no bfloat16 products on a CPU, and OpenVINO computes float16 graphs in float32 and 8-bit ones
-slowly; where both can, both are proven.
+`auto` takes an engine that this machine can run, then onnxruntime on a GPU, then the CPU. On a CPU,
+onnxruntime has no bfloat16 products, and OpenVINO computes float16 graphs in float32 and 8-bit ones slowly.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import Artifact
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.machine.compiled import plugin_library
+from chronos_export.machine.gpu import device_capability
 from chronos_export.machine.tensorrt import MODULES
-from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.onnxruntime_session import PROVIDERS, OrtSession
-from chronos_export.runtime.openvino_session import OpenVinoSession, has_openvino
-from chronos_export.runtime.session import Session
+from chronos_export.runtime.tensorrt_loading import why_not_here
 
-AUTO = "auto"
-WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
+AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
-RUNTIMES = {
+DEVICES = {ONNXRUNTIME: (CPU, CUDA), OPENVINO: (CPU,), **dict.fromkeys(MODULES, (CUDA,))}
+CPU_RUNTIMES = {
     "float32": (ONNXRUNTIME, OPENVINO),
     "tf32": (ONNXRUNTIME, OPENVINO),  # computed in float32 on a CPU
     "float16": (ONNXRUNTIME,),
     "bfloat16": (OPENVINO,),
     "int8": (ONNXRUNTIME,),
 }
-PROVIDER_OF = {ONNXRUNTIME: "cpu", OPENVINO: "openvino"}
+NOT_ON_A_GPU = ("int8",)
 
 
-def default_provider(dtype: str) -> str:
-    """Return the provider of `load` that an artifact runs on where none is named."""
-    return PROVIDER_OF[RUNTIMES[dtype][0]]
+@dataclass(frozen=True)
+class Choice:
+    """What computes.
+
+    Attributes:
+        runtime: One of `DEVICES`.
+        device: "cpu" or "cuda".
+        reason: One line for a log: why this and nothing before it.
+    """
+
+    runtime: str
+    device: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.runtime} on {self.device}"
 
 
-def cpu_sessions(folder: Path, dtype: str) -> dict[str, Session]:
-    """Return name -> session, of the runtimes that are installed.
+def choose(artifact: Artifact, runtime: str = AUTO, device: str = AUTO) -> Choice:
+    """Return the runtime and the device for an artifact.
 
     Args:
-        folder: Where the graphs are.
-        dtype: What they compute in.
+        artifact: What is to be opened.
+        runtime: "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", or "auto".
+        device: "cpu", "cuda", or "auto".
+
+    Raises:
+        UsageError: There is no such runtime or device, or the runtime is not for the device.
     """
-    names = [name for name in RUNTIMES[dtype] if name == ONNXRUNTIME or has_openvino()]
-    return {name: OrtSession(folder) if name == ONNXRUNTIME else OpenVinoSession(folder) for name in names}
+    _check(runtime, device)
+    dtype = artifact.manifest.dtype
+    if runtime != AUTO:
+        return Choice(runtime, device if device != AUTO else DEVICES[runtime][0], "asked for by name")
+    passed: list[str] = []
+    if device != CPU:
+        for entry in artifact.manifest.engines:
+            obstacle = why_not_here(EngineInfo.from_entry(entry, artifact.path))
+            if not obstacle:
+                return Choice(entry["runtime"], CUDA, "the artifact holds an engine for this machine")
+            passed.append(f"{entry['path']}: {obstacle}")
+        if obstacle := "" if device == CUDA else _no_onnxruntime_on_a_gpu(dtype):
+            passed.append(f"{ONNXRUNTIME} on {CUDA}: {obstacle}")
+        else:
+            return Choice(ONNXRUNTIME, CUDA, "; ".join([*passed, "no engine runs here"]))
+    return Choice(CPU_RUNTIMES[dtype][0], CPU, "; ".join(passed) or "the CPU was asked for")
 
 
-def require_runtime(dtype: str, has_engine: bool) -> None:
+def require_cpu_runtime(dtype: str, has_engine: bool) -> None:
     """Refuse at once an export that nothing here could prove.
 
     Raises:
         MachineError: No engine is built and no CPU runtime computes the dtype.
     """
-    if has_engine or ONNXRUNTIME in RUNTIMES[dtype] or has_openvino():
+    if has_engine or installed_cpu_runtimes(dtype):
         return
     raise MachineError(
-        f"{dtype} on a CPU needs OpenVINO: onnxruntime has no such products there",
-        allowed="float32, float16 and int8 without it",
-        fix="pip install 'chronos-export[openvino]'",
+        f"{dtype} on a CPU needs {CPU_RUNTIMES[dtype][0]}, which is not installed",
+        allowed=", ".join(name for name, runtimes in CPU_RUNTIMES.items() if ONNXRUNTIME in runtimes),
+        fix=f"pip install 'chronos-export[{CPU_RUNTIMES[dtype][0].replace(ONNXRUNTIME, CPU)}]'",
     )
 
 
-def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[Session, Limits]:
-    """Return the session of an artifact and how large a call it takes; see `load`."""
-    if not isinstance(threads, int) or threads < 0:
-        raise UsageError(f"threads is {threads!r}", allowed="a number, or 0 to leave it to the runtime")
-    limits = Limits(**artifact.manifest.call_size)
-    if provider == AUTO:
-        provider = default_provider(artifact.manifest.dtype)
-    if provider in PROVIDERS:
-        return OrtSession(artifact.path, provider, threads), limits
-    if provider == OPENVINO:
-        return OpenVinoSession(artifact.path, threads), limits
-    if provider not in MODULES:
+def installed_cpu_runtimes(dtype: str) -> list[str]:
+    """Return the runtimes that are here and compute a dtype on the CPU, the preferred one first."""
+    return [name for name in CPU_RUNTIMES[dtype] if importlib.util.find_spec(name) is not None]
+
+
+def engine_entry(artifact: Artifact, runtime: str) -> dict[str, Any]:
+    """Return the manifest's entry of the engine for a runtime.
+
+    Raises:
+        UsageError: The artifact holds none.
+    """
+    entries = {entry["runtime"]: entry for entry in artifact.manifest.engines}
+    if runtime not in entries:
         raise UsageError(
-            f"unknown provider {provider!r}", allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *MODULES])
+            f"{artifact.path} holds no {runtime} engine",
+            allowed=", ".join([AUTO, ONNXRUNTIME, OPENVINO, *entries]),
+            fix=rebuild_command(artifact.path, artifact.manifest, runtime),
         )
-    entry = _engine_entry(artifact, provider)
-    artifact.file(entry["path"])  # only what the manifest vouches for
-    info = EngineInfo.from_entry(entry, artifact.path)
-    whole = replace(limits, tokens=WHOLE_BATCH, padding=1.0, profiles=info.profiles)
-    return _tensorrt_session(artifact, info), whole
+    return entries[runtime]
 
 
-def _engine_entry(artifact: Artifact, target: str) -> dict[str, Any]:
-    entries = {entry["target"]: entry for entry in artifact.manifest.engines}
-    if target not in entries:
-        raise UsageError(
-            f"{artifact.path} holds no {target} engine",
-            allowed=", ".join([AUTO, *PROVIDERS, OPENVINO, *entries]),
-            fix=rebuild_command(artifact.path, artifact.manifest, target),
-        )
-    return entries[target]
+def _check(runtime: str, device: str) -> None:
+    if runtime not in (AUTO, *DEVICES):
+        raise UsageError(f"unknown runtime {runtime!r}", allowed=", ".join([AUTO, *DEVICES]))
+    devices: Sequence[str] = (CPU, CUDA) if runtime == AUTO else DEVICES[runtime]
+    if device not in (AUTO, *devices):
+        raise UsageError(f"{device!r} is no device of {runtime}", allowed=", ".join([AUTO, *devices]))
 
 
-def _tensorrt_session(artifact: Artifact, info: EngineInfo) -> Session:
-    from chronos_export.runtime.tensorrt_loading import load_engine
-    from chronos_export.runtime.tensorrt_session import TensorRtSession
+def _no_onnxruntime_on_a_gpu(dtype: str) -> str:
+    """Why onnxruntime cannot answer on a GPU here, or ""."""
+    if dtype in NOT_ON_A_GPU:
+        return f"{dtype} is for CPUs"
+    if device_capability() is None:
+        return "this machine has no GPU"
+    import onnxruntime
 
-    name = info.path.relative_to(artifact.path).as_posix()
-    digest = artifact.manifest.files[name].sha256
-    rebuild = rebuild_command(artifact.path, artifact.manifest, info.target)
-    return TensorRtSession(load_engine(info, digest, plugin_library(), rebuild), info)
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return "" if has_cuda else "the installed onnxruntime is for CPUs"

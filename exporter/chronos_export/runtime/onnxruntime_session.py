@@ -27,16 +27,16 @@ class OrtSession:
 
     Args:
         folder: Where `model.onnx`, `univariate.onnx` and their weights are.
-        provider: "cpu" or "cuda".
+        device: "cpu" or "cuda".
         threads: Threads inside an operator; 0 leaves it to onnxruntime.
 
     Raises:
-        UsageError: If the provider is not one of these.
-        MachineError: If onnxruntime does not have the provider or starts another one instead.
+        UsageError: If the device is not one of these.
+        MachineError: If onnxruntime cannot use the device or starts another one instead.
     """
 
-    def __init__(self, folder: Path, provider: str = "cpu", threads: int = 0) -> None:
-        self.provider, self._threads = _provider_name(provider), threads
+    def __init__(self, folder: Path, device: str = "cpu", threads: int = 0) -> None:
+        self.provider, self._threads = _provider(device), threads
         self.single_threaded = SingleThreaded(folder, lambda path: _OrtGraph(path, PROVIDERS["cpu"], 1))
         paths = folder / GENERAL, folder / UNIVARIATE
         with ThreadPoolExecutor(len(paths)) as pool:  # onnxruntime opens a graph on one core
@@ -57,15 +57,15 @@ class OrtSession:
         return self._univariate(context=context, future_covariates=future_covariates)
 
 
-def _provider_name(provider: str) -> str:
-    if provider not in PROVIDERS:
-        raise UsageError(f"unknown provider {provider!r}", allowed=", ".join(PROVIDERS))
-    name = PROVIDERS[provider]
+def _provider(device: str) -> str:
+    if device not in PROVIDERS:
+        raise UsageError(f"unknown device {device!r}", allowed=", ".join(PROVIDERS))
+    name = PROVIDERS[device]
     if name not in ort.get_available_providers():
         raise MachineError(
             f"this onnxruntime has no {name}",
             allowed=", ".join(ort.get_available_providers()),
-            fix=f"pip install 'chronos-export[{provider}]'",
+            fix=f"pip install 'chronos-export[{device}]'",
         )
     return name
 
@@ -99,7 +99,7 @@ def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
         raise MachineError(
             f"onnxruntime's {provider} cannot run {path.name}: {error}",
             allowed="the types that it has kernels for: float32 everywhere, bfloat16 on a GPU only",
-            fix=f"load({str(path.parent)!r}, provider='openvino'), or chronos-export --dtype float32 ...",
+            fix=f"load({str(path.parent)!r}, runtime='openvino'), or chronos-export --dtype float32 ...",
         ) from error
     if session.get_providers()[0] != provider:
         raise MachineError(

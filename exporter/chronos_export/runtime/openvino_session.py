@@ -34,7 +34,7 @@ class OpenVinoSession:
     def __init__(self, folder: Path, threads: int = 0) -> None:
         if not has_openvino():
             raise MachineError(
-                "the provider openvino needs a package of that name, which is not installed",
+                "the runtime openvino needs a package of that name, which is not installed",
                 fix="pip install 'chronos-export[openvino]'",
             )
         self._threads = threads

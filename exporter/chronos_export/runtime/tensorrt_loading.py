@@ -5,6 +5,7 @@ Deserializing runs code, and TensorRT's own refusals are opaque, so every reason
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,8 +15,9 @@ from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.hashing import hash_file
 from chronos_export.errors import IntegrityError, MachineError
 from chronos_export.machine import tensorrt_plugin as trt_plugin
+from chronos_export.machine.compiled import plugin_library
 from chronos_export.machine.gpu import device_capability, driver_version
-from chronos_export.machine.tensorrt import import_tensorrt
+from chronos_export.machine.tensorrt import import_tensorrt, require_installed
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,13 @@ def load_engine(info: EngineInfo, digest: str, plugin: Path | None, rebuild: str
     """
     plan = _read_checked(info.path, digest, rebuild)
     check_here(info, plugin, rebuild)
-    trt = import_tensorrt(info.target)
+    trt = import_tensorrt(info.runtime)
     check_version(info, trt, rebuild)
     held = trt_plugin.register(trt, plugin) if info.attention == "plugin" else None
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise MachineError(f"{info.target} {trt.__version__} refuses {info.path}", fix=rebuild)
+        raise MachineError(f"{info.runtime} {trt.__version__} refuses {info.path}", fix=rebuild)
     return LoadedEngine(trt, engine, (runtime, held))
 
 
@@ -66,7 +68,8 @@ def check_version(info: EngineInfo, trt: Any, rebuild: str) -> None:
     """
     if trt.__version__ != info.tensorrt_version:
         raise MachineError(
-            f"{info.path} was built by {info.target} {info.tensorrt_version}; installed is {trt.__version__}",
+            f"{info.path} was built by {info.runtime} {info.tensorrt_version};"
+            f" installed is {trt.__version__}",
             fix=rebuild,
         )
 
@@ -101,6 +104,17 @@ def check_here(info: EngineInfo, plugin: Path | None, rebuild: str) -> None:
             f"{info.path} was built with the plugin of sha256 {info.plugin_sha256}; {plugin} has {found}",
             fix=rebuild,
         )
+
+
+def why_not_here(info: EngineInfo) -> str:
+    """Return why this machine cannot run an engine, in one line, or ""."""
+    try:
+        require_installed(info.runtime)
+        check_here(info, plugin_library(), "")
+        check_version(info, import_tensorrt(info.runtime), "")
+    except MachineError as error:
+        return error.summary.replace(f"{info.path} ", "it ")
+    return "" if importlib.util.find_spec("torch") else "PyTorch, which holds its memory, is not installed"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -74,7 +74,7 @@ class TensorRtSession:
         self._stream = torch.cuda.Stream()
         self._memory = torch.empty(loaded.engine.device_memory_size_v2, dtype=torch.uint8, device=device)
         self._contexts = [self._context(number) for number in range(len(info.profiles))]
-        self._graphs: GraphCache[CapturedCall] = GraphCache(graphs if info.target == "tensorrt" else 0)
+        self._graphs: GraphCache[CapturedCall] = GraphCache(graphs if info.runtime == "tensorrt" else 0)
         self._free = threading.Lock()
 
     def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:

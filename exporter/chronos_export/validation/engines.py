@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from chronos.chronos2 import Chronos2Model
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.hashing import hash_file
-from chronos_export.errors import MachineError
 from chronos_export.graph.precision import Precision
 from chronos_export.machine.compiled import plugin_library
-from chronos_export.machine.tensorrt import import_tensorrt, require_installed
 from chronos_export.progress import Report
 from chronos_export.runtime.session import Session
-from chronos_export.runtime.tensorrt_loading import check_here, check_version, load_engine
+from chronos_export.runtime.tensorrt_loading import load_engine, why_not_here
 from chronos_export.runtime.tensorrt_session import TensorRtSession
 from chronos_export.validation.cases import Case
 from chronos_export.validation.comparison import CaseResult, validate
@@ -66,20 +63,9 @@ def prove_engine(
         return EngineProof(info.path.name, not_run=reason), ()
     fitting, left_out = split_cases(cases, info)
     session = _session(info)
-    verdict = validate(reference, {info.target: session}, fitting, precision, report)
+    verdict = validate(reference, {info.runtime: session}, fitting, precision, report)
     asked = EngineProof(info.path.name, len(fitting), tuple(case.name for case in left_out))
     return asked, verdict.results
-
-
-def why_not_here(info: EngineInfo) -> str:
-    """Why this machine cannot run an engine, in one line, or ""."""
-    try:
-        require_installed(info.target)
-        check_here(info, plugin_library(), "")
-        check_version(info, import_tensorrt(info.target), "")
-    except MachineError as error:
-        return error.summary.replace(f"{info.path} ", "it ")
-    return "" if torch.cuda.is_available() else "PyTorch sees no GPU here"
 
 
 def split_cases(cases: Sequence[Case], info: EngineInfo) -> tuple[list[Case], list[Case]]:

@@ -21,11 +21,11 @@ from chronos_export.machine.tensorrt import import_tensorrt, is_installed
 
 def main() -> int:
     """Run Polygraphy with the arguments of this process; returns its exit code."""
-    target = "tensorrt" if is_installed("tensorrt") else "tensorrt-rtx"
-    if target == "tensorrt-rtx":
+    runtime = "tensorrt" if is_installed("tensorrt") else "tensorrt-rtx"
+    if runtime == "tensorrt-rtx":
         os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"
     with tempfile.TemporaryDirectory(prefix="chronos-tensorrt-") as links:
-        trt = import_tensorrt(target, Path(links))
+        trt = import_tensorrt(runtime, Path(links))
         registered = trt_plugin.register(trt, plugin_library())
         from polygraphy import tools  # reads the variable set above
 
