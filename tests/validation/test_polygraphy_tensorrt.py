@@ -1,4 +1,4 @@
-"""The Polygraphy command lines of the README that need no GPU, on the demo checkpoint's own graph."""
+"""The Polygraphy command lines of the documents that need no GPU, on the demo checkpoint's own graph."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from chronos_export.exporting.export import POLYGRAPHY, write_graphs
 from chronos_export.graph.precision import precision_of
 from tests.helpers.engines import needs_rtx
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "tensorrt.md").read_text() + (DOCS / "accuracy.md").read_text()
 
 
-def readme_line(begin: str) -> str:
-    """The one command of the README that begins so, its lines joined, without `begin`."""
-    (line,) = re.findall(rf"^{re.escape(begin)} ((?:.*\\\n)*.*)$", README, re.MULTILINE)
+def documented(begin: str) -> str:
+    """The one command of the documents that begins so, its lines joined, without `begin`."""
+    (line,) = re.findall(rf"^{re.escape(begin)} ((?:.*\\\n)*.*)$", TEXT, re.MULTILINE)
     return line.replace("\\\n", " ")
 
 
-CONVERT = "convert " + readme_line("python -m chronos_export.validation.polygraphy_tensorrt convert")
+CONVERT = "convert " + documented("python -m chronos_export.validation.polygraphy_tensorrt convert")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_convert(graphs: Path) -> None:
 
 def test_run_is_what_an_artifact_says() -> None:
     """Its own README names it too, and there it is run: test_validate."""
-    assert f"polygraphy run {readme_line('polygraphy run')}" == POLYGRAPHY
+    assert f"polygraphy run {documented('polygraphy run')}" == POLYGRAPHY
 
 
 @needs_rtx
