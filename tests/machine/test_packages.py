@@ -154,3 +154,19 @@ def test_load_without_a_runtime_names_it(asked: str, package: str, artifact_of: 
     done = run_with(("pipeline",), artifact_of("toy").path, asked, code=LOAD)
     assert "MissingPackageError: the runtime " in done.stderr
     assert f"pip install '{package}" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--model", "demo", "--batch", "100"), ("validate", "ARTIFACT")])
+def test_without_docstrings_a_command_says_so(arguments: tuple[str, ...], artifact_of: ArtifactOf) -> None:
+    path = artifact_of("toy").path
+    given = [path if argument == "ARTIFACT" else argument for argument in arguments]
+    done = run_with(("cpu", "export"), *given, options=("-OO", "-B"))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Python's option -OO has dropped them" in done.stderr
+    assert "fix: leave -OO out, or unset PYTHONOPTIMIZE" in done.stderr
+
+
+def test_without_docstrings_load_says_so_and_inspect_works(artifact_of: ArtifactOf) -> None:
+    everything, options = ("cpu", "export"), ("-OO", "-B")
+    assert "-OO" in run_with(everything, code="from chronos_export import load", options=options).stderr
+    assert run_with(everything, "inspect", artifact_of("toy").path, options=options).returncode == 0
