@@ -33,7 +33,7 @@ from chronos_export.bench.subject import Subject, random_subject
 from chronos_export.bench.workloads import all_workloads
 from chronos_export.cli.main import main
 from chronos_export.errors import UsageError
-from chronos_export.runtime.openvino_session import has_openvino
+from chronos_export.machine.packages import is_installed
 from tests.helpers.checkpoints import make_config
 
 MISSING = {"upstream, torch.compile", "ours, TensorRT"}
@@ -81,7 +81,7 @@ def test_every_peer_has_a_line_in_every_workload(subject: Subject, results: Resu
     for work in all_workloads(40):
         assert [row[0] for row in tables[work.name]] == names
         missing = {peer: note for peer, seconds, *_, note in tables[work.name] if seconds == "-"}
-        assert missing.keys() <= MISSING | (set() if has_openvino() else OPENVINO)
+        assert missing.keys() <= MISSING | (set() if is_installed("openvino") else OPENVINO)
         assert all(missing.values())
 
 
@@ -93,7 +93,7 @@ def test_every_aim_has_a_line(results: Results, folder: Path) -> None:
         "not yet measured: `python3 -m scripts.gpu_check`"
     ]
     unmeasured = {row[0] for row in table if row[1] == "not measured"}
-    assert unmeasured == (set() if has_openvino() else OPENVINO_AIMS)
+    assert unmeasured == (set() if is_installed("openvino") else OPENVINO_AIMS)
 
 
 def test_the_report(results: Results, folder: Path) -> None:

@@ -161,9 +161,9 @@ def test_doctor(tmp_path: Path) -> None:
     done = run("doctor", "--json", cwd=tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert (done.returncode, done.stderr) == (0, "")
     (found,) = events(done.stdout)
-    assert found["packages"]["torch"]
+    assert found["extras"]["pipeline"]["packages"]["torch"]
     assert "CPUExecutionProvider" in found["providers"]
-    assert found["missing"] == []
+    assert found["problems"] == []
     assert not list(tmp_path.iterdir())
 
 

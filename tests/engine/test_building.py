@@ -193,9 +193,9 @@ def test_unknown_target(graph: Path, tmp_path: Path) -> None:
 
 @without_tensorrt
 def test_tensorrt_is_not_installed(graph: Path, tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match="tensorrt is not installed") as raised:
+    with pytest.raises(MachineError, match="tensorrt needs tensorrt-cu13, which is not installed") as raised:
         build_engine(graph, [1], runtime="tensorrt", output=tmp_path / "a.plan")
-    assert raised.value.fix == "pip install 'chronos-export[tensorrt]'"
+    assert raised.value.fix == "pip install 'tensorrt-cu13>=10.13'"
 
 
 def test_no_graph(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import onnxruntime as ort
 import pytest
 
 from chronos_export.artifact.reading import Artifact
-from tests.helpers.environments import node_packages
+from tests.helpers.cached import node_packages
 
 FOLDER = Path(__file__).parents[2] / "examples" / "6_other_languages"
 ONNXRUNTIME_WEB = "onnxruntime-web@1.30.0"

@@ -59,8 +59,8 @@ def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None
 def test_a_named_target_that_cannot_be_had(tmp_path: Path) -> None:
     done = run("--model", "demo", "--batch", "100", "--runtime", "tensorrt", "-o", "built", cwd=tmp_path)
     assert done.returncode == 3
-    assert "tensorrt was asked for, but the package tensorrt is not installed" in done.stderr
-    assert "fix: pip install 'chronos-export[tensorrt]'" in done.stderr
+    assert "the runtime tensorrt needs tensorrt-cu13, which is not installed" in done.stderr
+    assert "fix: pip install 'tensorrt-cu13>=10.13'" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -10,12 +10,12 @@ import pytest
 
 from chronos_export.graph.group_attention import function_body
 from chronos_export.machine.gpu import device_capability
-from chronos_export.machine.tensorrt import is_installed
+from chronos_export.machine.packages import is_installed
 
 LIMITS = {"context_length": 512, "max_output_patches": 4, "output_patch_size": 16}
 
 needs_rtx = pytest.mark.skipif(
-    not is_installed("tensorrt-rtx"), reason="builds engines: pip install 'chronos-export[rtx]'"
+    not is_installed("tensorrt-rtx"), reason="builds engines: pip install tensorrt-rtx"
 )
 without_gpu = pytest.mark.skipif(device_capability() is not None, reason="this machine has a GPU")
 without_tensorrt = pytest.mark.skipif(is_installed("tensorrt"), reason="TensorRT is installed here")

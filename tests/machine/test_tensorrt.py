@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chronos_export.machine.tensorrt import is_installed
+from chronos_export.machine.packages import is_installed
 
 
 def test_a_folder_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_head_dims_are_multiples_of_8_up_to_128() -> None:
 
 @pytest.fixture(scope="module")
 def trt() -> Any:
-    return pytest.importorskip("tensorrt_rtx", reason="pip install 'chronos-export[rtx]'")
+    return pytest.importorskip("tensorrt_rtx", reason="pip install tensorrt-rtx")
 
 
 @pytest.fixture(scope="module")

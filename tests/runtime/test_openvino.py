@@ -114,16 +114,3 @@ def test_ctrl_c_after_a_session_is_gone(graphs: Path) -> None:
     command = [sys.executable, "-c", INTERRUPTED, str(graphs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
-
-
-def test_without_the_package_the_error_names_the_extra(artifact: Path) -> None:
-    code = (
-        "import sys; sys.modules['openvino'] = None\n"
-        "import importlib.util; find = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *a: None if name == 'openvino' else find(name, *a)\n"
-        "from chronos_export import load\n"
-        f"load({str(artifact)!r}, runtime='openvino')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "MachineError" in done.stderr
-    assert "pip install 'chronos-export[openvino]'" in done.stderr

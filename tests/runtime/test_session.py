@@ -44,7 +44,9 @@ def test_an_unknown_device_is_refused(artifact_of: Artifacts) -> None:
 def test_a_provider_that_is_not_installed_names_its_extra(artifact_of: Artifacts) -> None:
     with pytest.raises(MachineError, match="no CUDAExecutionProvider") as error:
         OrtSession(artifact_of("toy").path, "cuda")
-    assert error.value.fix == "pip install 'chronos-export[cuda]'"
+    assert error.value.fix == (
+        "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]>=1.25'"
+    )
 
 
 @pytest.mark.filterwarnings(

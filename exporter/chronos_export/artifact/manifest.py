@@ -111,7 +111,7 @@ def _check_schema(file: Path, content: dict[str, Any]) -> None:
         f"{file} has schema {schema!r}, written by chronos-export {maker}; "
         f"this is chronos-export {version('chronos-export')}",
         allowed=f"schema {SCHEMA_VERSION}",
-        fix=f"pip install --upgrade 'chronos-export>={maker}'"
+        fix="install the chronos-export that wrote it, or export it again with this one"
         if newer
         else "export it again with this version",
     )

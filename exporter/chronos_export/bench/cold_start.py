@@ -14,7 +14,7 @@ from pathlib import Path
 from chronos_export.artifact.manifest import read_manifest
 from chronos_export.bench.subject import Subject
 from chronos_export.checkpoint.source import locate
-from chronos_export.machine.tensorrt import is_installed
+from chronos_export.machine.packages import is_installed
 
 EXPORT, ENGINE = "export, proven", "TensorRT-RTX engine, with no GPU"
 FOR_A_GPU = ("tensorrt-rtx", "--compute-capability", "8.6")

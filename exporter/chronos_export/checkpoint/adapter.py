@@ -14,7 +14,8 @@ from chronos_export.checkpoint.config import read_json
 from chronos_export.checkpoint.quiet import quiet
 from chronos_export.checkpoint.source import Place, locate
 from chronos_export.checkpoint.weights import check_weights, shapes_of, weight_files
-from chronos_export.errors import IntegrityError, MachineError, UsageError
+from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.machine.packages import require
 from chronos_export.progress import Report, ignore
 
 CONFIG = "adapter_config.json"
@@ -54,10 +55,9 @@ def check(folder: Path, base: nn.Module) -> None:
         MachineError: peft is not installed.
         IntegrityError: A weight is missing, unknown, mis-shaped or not finite.
     """
-    try:
-        from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
-    except ImportError as error:
-        raise MachineError(f"{folder} is a LoRA adapter, which needs peft", fix="pip install peft") from error
+    require(f"the LoRA adapter {folder}", ["peft"])
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+
     try:
         with quiet():
             adapted = get_peft_model(base, PeftConfig.from_pretrained(str(folder)))

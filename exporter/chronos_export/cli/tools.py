@@ -22,11 +22,8 @@ def doctor(console: Console) -> None:
 
     found = examine()
     console.result(found, as_text(found))
-    if found["missing"]:
-        raise MachineError(
-            f"required packages are missing: {', '.join(found['missing'])}",
-            fix="pip install --force-reinstall chronos-export",
-        )
+    for problem in found["problems"]:
+        raise MachineError(problem["summary"], fix=problem["fix"])
 
 
 @click.group()

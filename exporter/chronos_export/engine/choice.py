@@ -13,7 +13,8 @@ from chronos_export.graph.precision import PRECISIONS, Precision
 from chronos_export.graph_contract import GENERAL
 from chronos_export.machine.compiled import plugin_library
 from chronos_export.machine.gpu import device_capability
-from chronos_export.machine.tensorrt import MODULES, is_installed
+from chronos_export.machine.packages import is_installed
+from chronos_export.machine.tensorrt import MODULES
 from chronos_export.progress import Report
 
 RUNTIMES = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")

@@ -114,7 +114,8 @@ def source_dir() -> Path:
         if (folder / "CMakeLists.txt").is_file():
             return folder
     raise MachineError(
-        "this installation brings no plugin sources", fix="pip install --force-reinstall chronos-export"
+        "this installation brings no plugin sources",
+        fix="install chronos-export again, from a checkout or from the wheel that was built of one",
     )
 
 

@@ -7,7 +7,6 @@ chronos-export timing cache 1\n
 
 from __future__ import annotations
 
-import fcntl
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 _MAGIC = b"chronos-export timing cache 1"
 
@@ -71,8 +72,7 @@ class TimingCache:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock beside `path`, waiting for whoever holds it now."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(path.with_name(f"{path.name}.lock")):  # a link in its place is not followed
         yield
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from chronos_export.engine.timing_cache import TimingCache
 from chronos_export.errors import BuildError, ChronosExportError, UsageError
 from chronos_export.machine import tensorrt_plugin as trt_plugin
@@ -226,8 +228,9 @@ def _monitor(trt: Any, say: Say) -> Any:
 
 def peak_rss_bytes() -> int:
     """The most memory this process ever held, unlike getrusage not counting what it was forked from."""
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) * 1024 if found else 0
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from chronos_export.errors import MachineError, UsageError
+from chronos_export.machine.packages import extra, install_command, require_runtime, runtime_extra
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-EXTRAS = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 _ORDER = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so")
 
 
@@ -30,19 +30,8 @@ def require_installed(runtime: str) -> str:
     """
     if runtime not in MODULES:
         raise UsageError(f"unknown engine runtime {runtime!r}", allowed=" or ".join(MODULES))
-    name = MODULES[runtime]
-    if not is_installed(runtime):
-        raise MachineError(
-            f"{runtime} was asked for, but the package {name} is not installed",
-            fix=f"pip install 'chronos-export[{EXTRAS[runtime]}]'",
-        )
-    return name
-
-
-def is_installed(runtime: str) -> bool:
-    """Whether the package of `runtime` is here. A mere folder of that name on the path is not it."""
-    spec = importlib.util.find_spec(MODULES[runtime])
-    return spec is not None and spec.origin is not None
+    require_runtime(runtime)
+    return MODULES[runtime]
 
 
 def import_tensorrt(runtime: str, links: Path | None = None) -> Any:
@@ -70,7 +59,7 @@ def import_tensorrt(runtime: str, links: Path | None = None) -> Any:
     except (ImportError, OSError) as error:
         raise MachineError(
             f"the package {name} is installed but cannot be loaded: {error}",
-            fix=f"pip install --force-reinstall 'chronos-export[{EXTRAS[runtime]}]'",
+            fix=install_command(extra(runtime_extra(runtime))),
         ) from error
 
 

@@ -6,7 +6,6 @@ onnxruntime has no bfloat16 products, and OpenVINO computes float16 graphs in fl
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import Artifact
 from chronos_export.artifact.rebuild import rebuild_command
-from chronos_export.errors import MachineError, UsageError
+from chronos_export.errors import UsageError
 from chronos_export.machine.gpu import device_capability
+from chronos_export.machine.packages import extra, install_command, is_installed, require, runtime_extra
 from chronos_export.machine.tensorrt import MODULES
 from chronos_export.runtime.tensorrt_loading import why_not_here
 
@@ -40,11 +40,13 @@ class Choice:
         runtime: One of `DEVICES`.
         device: "cpu" or "cuda".
         reason: One line for a log: why this and nothing before it.
+        advice: The command after which the GPU of this machine would answer; "" if it does, or cannot.
     """
 
     runtime: str
     device: str
     reason: str
+    advice: str = ""
 
     def __str__(self) -> str:
         return f"{self.runtime} on {self.device}"
@@ -76,7 +78,10 @@ def choose(artifact: Artifact, runtime: str = AUTO, device: str = AUTO) -> Choic
             passed.append(f"{ONNXRUNTIME} on {CUDA}: {obstacle}")
         else:
             return Choice(ONNXRUNTIME, CUDA, "; ".join([*passed, "no engine runs here"]))
-    return Choice(CPU_RUNTIMES[dtype][0], CPU, "; ".join(passed) or "the CPU was asked for")
+    here = installed_cpu_runtimes(dtype) or CPU_RUNTIMES[dtype]
+    could_use_gpu = device != CPU and dtype not in NOT_ON_A_GPU and device_capability() is not None
+    advice = install_command(extra(runtime_extra(ONNXRUNTIME, CUDA))) if could_use_gpu else ""
+    return Choice(here[0], CPU, "; ".join(passed) or "the CPU was asked for", advice)
 
 
 def require_cpu_runtime(dtype: str, has_engine: bool) -> None:
@@ -85,18 +90,13 @@ def require_cpu_runtime(dtype: str, has_engine: bool) -> None:
     Raises:
         MachineError: No engine is built and no CPU runtime computes the dtype.
     """
-    if has_engine or installed_cpu_runtimes(dtype):
-        return
-    raise MachineError(
-        f"{dtype} on a CPU needs {CPU_RUNTIMES[dtype][0]}, which is not installed",
-        allowed=", ".join(name for name, runtimes in CPU_RUNTIMES.items() if ONNXRUNTIME in runtimes),
-        fix=f"pip install 'chronos-export[{CPU_RUNTIMES[dtype][0].replace(ONNXRUNTIME, CPU)}]'",
-    )
+    if not has_engine and not installed_cpu_runtimes(dtype):
+        require(f"{dtype} on a CPU", [CPU_RUNTIMES[dtype][0]])
 
 
 def installed_cpu_runtimes(dtype: str) -> list[str]:
     """Return the runtimes that are here and compute a dtype on the CPU, the preferred one first."""
-    return [name for name in CPU_RUNTIMES[dtype] if importlib.util.find_spec(name) is not None]
+    return [name for name in CPU_RUNTIMES[dtype] if is_installed(name)]
 
 
 def engine_entry(artifact: Artifact, runtime: str) -> dict[str, Any]:
@@ -129,6 +129,8 @@ def _no_onnxruntime_on_a_gpu(dtype: str) -> str:
         return f"{dtype} is for CPUs"
     if device_capability() is None:
         return "this machine has no GPU"
+    if not is_installed(ONNXRUNTIME):
+        return "it is not installed"
     import onnxruntime
 
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()

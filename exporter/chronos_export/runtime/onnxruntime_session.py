@@ -14,6 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKern
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.graph_contract import GENERAL, OUTPUT, UNIVARIATE
 from chronos_export.machine.cpu import available_cores
+from chronos_export.machine.packages import extra, install_command, owners, runtime_extra
 from chronos_export.runtime.session import Floats, Ints, SingleThreaded
 
 PROVIDERS = {
@@ -62,10 +63,12 @@ def _provider(device: str) -> str:
         raise UsageError(f"unknown device {device!r}", allowed=", ".join(PROVIDERS))
     name = PROVIDERS[device]
     if name not in ort.get_available_providers():
+        here = owners("onnxruntime")
+        both = f": {' and '.join(here)} are both installed, into the same folder" if len(here) > 1 else ""
         raise MachineError(
-            f"this onnxruntime has no {name}",
+            f"this onnxruntime has no {name}{both}",
             allowed=", ".join(ort.get_available_providers()),
-            fix=f"pip install 'chronos-export[{device}]'",
+            fix=install_command(extra(runtime_extra("onnxruntime", device))),
         )
     return name
 

@@ -11,6 +11,7 @@ from chronos_export.artifact.reading import Artifact
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import UsageError
 from chronos_export.machine.compiled import plugin_library
+from chronos_export.machine.packages import require, require_runtime
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.choice import (
     AUTO,
@@ -60,6 +61,8 @@ def open_session(artifact: Artifact, runtime: str = AUTO, device: str = AUTO, th
         raise UsageError(f"threads is {threads!r}", allowed="a number, or 0 to leave it to the runtime")
     choice = choose(artifact, runtime, device)
     LOG.info("%s runs with %s (%s)", artifact.path, choice, choice.reason)
+    if choice.advice:
+        LOG.warning("the GPU of this machine is not used; %s would let it answer", choice.advice)
     limits = Limits(**artifact.manifest.call_size)
     if choice.runtime in (ONNXRUNTIME, OPENVINO):
         return Opened(_graphs(artifact.path, choice.runtime, choice.device, threads), limits, choice)
@@ -81,6 +84,7 @@ def cpu_sessions(folder: Path, dtype: str) -> dict[str, Session]:
 
 
 def _graphs(folder: Path, runtime: str, device: str = CPU, threads: int = 0) -> Session:
+    require_runtime(runtime, device)
     if runtime == ONNXRUNTIME:
         from chronos_export.runtime.onnxruntime_session import OrtSession
 
@@ -91,6 +95,7 @@ def _graphs(folder: Path, runtime: str, device: str = CPU, threads: int = 0) -> 
 
 
 def _engine(artifact: Artifact, info: EngineInfo) -> Session:
+    require("an engine", ["torch"])  # holds its memory
     from chronos_export.runtime.tensorrt_loading import load_engine
     from chronos_export.runtime.tensorrt_session import TensorRtSession
 

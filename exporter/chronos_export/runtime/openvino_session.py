@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chronos_export.errors import MachineError
 from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE
 from chronos_export.machine.cpu import available_cores
 from chronos_export.runtime.session import Floats, Ints, SingleThreaded
@@ -26,17 +24,9 @@ class OpenVinoSession:
     Args:
         folder: Where `inlined.onnx`, `univariate.onnx` and their weights are.
         threads: Threads a call; 0 leaves it to OpenVINO.
-
-    Raises:
-        MachineError: If OpenVINO is not installed.
     """
 
     def __init__(self, folder: Path, threads: int = 0) -> None:
-        if not has_openvino():
-            raise MachineError(
-                "the runtime openvino needs a package of that name, which is not installed",
-                fix="pip install 'chronos-export[openvino]'",
-            )
         self._threads = threads
 
         def open_for_workers(path: Path) -> _Graph:
@@ -64,11 +54,6 @@ class OpenVinoSession:
     def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """See `session.Session.run_univariate`."""
         return self._univariate(context=context, future_covariates=future_covariates)
-
-
-def has_openvino() -> bool:
-    """Whether the package is installed."""
-    return importlib.util.find_spec("openvino") is not None
 
 
 class _Graph:

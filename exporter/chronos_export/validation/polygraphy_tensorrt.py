@@ -16,7 +16,8 @@ from pathlib import Path
 
 from chronos_export.machine import tensorrt_plugin as trt_plugin
 from chronos_export.machine.compiled import plugin_library
-from chronos_export.machine.tensorrt import import_tensorrt, is_installed
+from chronos_export.machine.packages import is_installed
+from chronos_export.machine.tensorrt import import_tensorrt
 
 
 def main() -> int:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chronos_export.errors import MachineError, UsageError
+from chronos_export.errors import UsageError
+from chronos_export.machine.packages import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,11 +112,7 @@ def load(name: str) -> RealData:
 
 
 def _raw(name: str) -> Any:
-    try:
-        from statsmodels import datasets
-    except ImportError as error:
-        raise MachineError(
-            "the real series come with statsmodels, which is not installed",
-            fix="pip install 'chronos-export[train]'",
-        ) from error
+    require("a forecast of real series", ["statsmodels"])
+    from statsmodels import datasets
+
     return getattr(datasets, name).load_pandas().data
