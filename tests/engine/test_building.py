@@ -140,7 +140,7 @@ def test_what_must_agree_is_recorded(graph: Path, tmp_path: Path, monkeypatch: p
         made = {"tensorrt_version": "1.7.1", "compute_capabilities": ["8.6"]}
         return {**made, "plugin_layers": 2, "peak_rss_bytes": 7}
 
-    monkeypatch.setattr(engine, "_run", run)
+    monkeypatch.setattr(engine, "run_job", run)
     monkeypatch.setattr(engine, "driver_version", lambda: "580.65.06")
     (tmp_path / "plugin.so").write_bytes(b"a plugin")
     info = build(graph, tmp_path, plugin=tmp_path / "plugin.so")

@@ -56,6 +56,7 @@ def build_engine(
     plugin: Path | None = None,
     tf32: bool = False,
     timing_cache: Path | None = None,
+    layers: Path | None = None,
     report: Report = ignore,
 ) -> EngineInfo:
     """Build one plan with one optimization profile per row count.
@@ -76,6 +77,7 @@ def build_engine(
             TensorRT-RTX does not.
         tf32: Whether float32 products may use tf32.
         timing_cache: Read and extended by TensorRT; ignored, with a message, if it cannot be used.
+        layers: Where TensorRT's list of the layers of the engine goes, or None.
         report: Called with the events of the stage "engine".
 
     Raises:
@@ -106,9 +108,10 @@ def build_engine(
             compute_capabilities=list(compute_capabilities or RTX_COMPUTE_CAPABILITIES),
             tf32=tf32,
             timing_cache=str(timing_cache.absolute()) if timing_cache else None,
+            layers=str(layers.absolute()) if layers else None,
         )
         begin = time.perf_counter()
-        built = _run(job, running)
+        built = run_job(job, running)
         seconds = time.perf_counter() - begin
         size = Path(job.plan).stat().st_size
         Path(job.plan).replace(output)
@@ -211,8 +214,20 @@ def _shapes(rows: int, context: int, horizon: int) -> dict[str, list[list[int]]]
     }
 
 
-def _run(job: Job, running: Stage) -> dict[str, Any]:
-    """Drive the worker to its end; it does not outlive this call, whatever ends it."""
+def run_job(job: Job, running: Stage) -> dict[str, Any]:
+    """Build in a process of its own, which does not outlive this call, whatever ends it.
+
+    Args:
+        job: What to build.
+        running: Told of progress.
+
+    Returns:
+        What `worker.build` returns.
+
+    Raises:
+        BuildError: The build failed, or its process died.
+        ChronosExportError: See `worker.build`.
+    """
     with tempfile.TemporaryFile("w+") as log:
         worker = subprocess.Popen(
             WORKER,

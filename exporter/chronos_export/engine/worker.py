@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import psutil
 
+from chronos_export.engine.listeners import make_logger, make_monitor
 from chronos_export.engine.timing_cache import TimingCache
 from chronos_export.errors import BuildError, ChronosExportError, UsageError
 from chronos_export.machine import tensorrt_plugin as trt_plugin
@@ -35,7 +36,8 @@ Say = Any
 class Job:
     """What to build, of a graph with so many blocks; attention is one of `engine_attention.ATTENTIONS`.
 
-    Paths are absolute; shapes are by input name, one (min, opt, max) per profile.
+    Paths are absolute; shapes are by input name, one (min, opt, max) per profile. `layers` is where the list
+    of the engine's layers goes, or None.
     """
 
     onnx: str
@@ -49,6 +51,7 @@ class Job:
     compute_capabilities: list[str]
     tf32: bool
     timing_cache: str | None
+    layers: str | None = None
 
 
 def main() -> None:
@@ -78,7 +81,8 @@ def build(job: Job, say: Say) -> dict[str, Any]:
     """ONNX -> plan file.
 
     Returns:
-        tensorrt_version, compute_capabilities, plugin_layers and peak_rss_bytes of the engine built.
+        tensorrt_version, compute_capabilities, plugin_layers, scratch_bytes (of each profile, or [] where
+        TensorRT does not tell) and peak_rss_bytes of the engine built.
 
     Raises:
         MachineError: The TensorRT package or the plugin is missing.
@@ -86,7 +90,7 @@ def build(job: Job, say: Say) -> dict[str, Any]:
         UsageError: A compute capability TensorRT cannot build for.
     """
     trt = import_tensorrt(job.runtime, Path(job.links))
-    logger = _logger(trt)
+    logger = make_logger(trt)
     library = Path(job.plugin) if job.plugin else None
     plugin = trt_plugin.register(trt, library) if job.attention == "plugin" else None
     builder = trt.Builder(logger)
@@ -106,7 +110,9 @@ def build(job: Job, say: Say) -> dict[str, Any]:
         for name, (least, typical, most) in shapes.items():
             profile.set_shape(name, least, typical, most)
         config.add_optimization_profile(profile)
-    config.progress_monitor = _monitor(trt, say)
+    if job.layers:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.progress_monitor = make_monitor(trt, say)
     version = str(trt.__version__)
     cache = TimingCache(config, job.timing_cache, job.runtime, version, lambda text: say(warning=text))
     plan = builder.build_serialized_network(network, config)
@@ -117,10 +123,14 @@ def build(job: Job, say: Say) -> dict[str, Any]:
     with Path(job.plan).open("wb") as file:
         file.write(memoryview(plan))
     cache.save()
+    if job.layers:
+        Path(job.layers).write_text(logger.layers)
+    scratch = logger.scratch_bytes
     return {
         "tensorrt_version": version,
         "compute_capabilities": capabilities,
         "plugin_layers": plugin_layers,
+        "scratch_bytes": scratch if len(scratch) == len(job.shapes) else [],
         "peak_rss_bytes": peak_rss_bytes(),
     }
 
@@ -169,61 +179,6 @@ def _set_targets(trt: Any, config: Any, job: Job) -> list[str]:
 def _dotted(name: str) -> str:
     """SM120 -> 12.0"""
     return re.sub(r"^SM(\d+)(\d)$", r"\1.\2", name)
-
-
-def _logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors for the message of an exception, and on stderr in case TensorRT crashes before it."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                print(message, file=sys.stderr, flush=True)
-                self._errors.append(message)
-
-        def errors(self) -> str:
-            return "; ".join(dict.fromkeys(self._errors)) or "no reason was given"
-
-    return Logger()
-
-
-def _monitor(trt: Any, say: Say) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Nested phases as one fraction that never goes back.
-
-        TensorRT calls it from several threads, and takes an exception as the wish to stop the build.
-        """
-
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self._lock = threading.Lock()
-            self._phases: dict[str, tuple[int, int]] = {}  # name -> steps done, steps; outermost first
-            self._fraction = 0.0
-
-        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            with self._lock:
-                self._phases[name] = (0, max(steps, 1))
-
-        def step_complete(self, name: str, step: int) -> bool:
-            with self._lock:
-                if name in self._phases:
-                    self._phases[name] = (step + 1, self._phases[name][1])
-                fraction = 0.0
-                for done, steps in reversed(self._phases.values()):
-                    fraction = min(1.0, (done + fraction) / steps)
-                if fraction > self._fraction:
-                    self._fraction = fraction
-                    say(progress=[name, fraction])
-            return True
-
-        def phase_finish(self, name: str) -> None:
-            with self._lock:
-                self._phases.pop(name, None)
-
-    return Monitor()
 
 
 def peak_rss_bytes() -> int:

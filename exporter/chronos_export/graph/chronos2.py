@@ -271,10 +271,11 @@ def _heads(g: GraphBuilder, s: m.Sizes, x: str) -> str:
 
 def _norm(g: GraphBuilder, name: str, norm: m.RMSNorm, x: str) -> str:
     """See `RMSNorm`; in the pattern that ONNX Runtime fuses, from float32 to narrow."""
-    mean = g.ReduceMean(g.Pow(x, g.number(2.0)), g.ints(-1))
-    normed = g.Div(x, g.Sqrt(g.Add(mean, g.number(norm.eps))))
-    normed = g.Mul(normed, g.weight(f"{g.scope_name}{name}.weight", _values(norm.weight)))
-    return g.narrow(normed)
+    weight = f"{g.scope_name}{name}.weight"
+    with g.scope(name):
+        mean = g.ReduceMean(g.Pow(x, g.number(2.0)), g.ints(-1))
+        normed = g.Div(x, g.Sqrt(g.Add(mean, g.number(norm.eps))))
+        return g.narrow(g.Mul(normed, g.weight(weight, _values(norm.weight))))
 
 
 def _product(g: GraphBuilder, name: str, linear: nn.Module, x: str) -> str:
@@ -287,13 +288,14 @@ def _linear(g: GraphBuilder, name: str, linear: nn.Module, x: str, rounded: bool
     assert isinstance(linear, nn.Linear)
     prefix, weight = f"{g.scope_name}{name}", _values(linear.weight).T
     kind = g.precision.numpy_type
-    if rounded and g.precision.is_quantized:
-        out = quantized_product(g, f"{prefix}.weight", x, weight, non_negative=x in g.non_negative)
-    else:
-        out = g.MatMul(x, g.weight(f"{prefix}.weight", weight.astype(kind)))
-    if linear.bias is not None:
-        out = g.Add(out, g.weight(f"{prefix}.bias", _values(linear.bias).astype(kind)))
-    return str(out)
+    with g.scope(name):
+        if rounded and g.precision.is_quantized:
+            out = quantized_product(g, f"{prefix}.weight", x, weight, non_negative=x in g.non_negative)
+        else:
+            out = g.MatMul(x, g.weight(f"{prefix}.weight", weight.astype(kind)))
+        if linear.bias is not None:
+            out = g.Add(out, g.weight(f"{prefix}.bias", _values(linear.bias).astype(kind)))
+        return str(out)
 
 
 def _residual_mlp(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from chronos_export.engine import worker as engine_worker
+from chronos_export.engine.listeners import make_logger, make_monitor
 
 
 class Base:
@@ -35,7 +35,7 @@ def test_calls_from_two_threads_take_turns() -> None:
             waited.append(thread.is_alive())
 
     thread = threading.Thread(target=other)
-    monitor = engine_worker._monitor(TRT, say)
+    monitor = make_monitor(TRT, say)
     monitor.phase_start("build", None, 4)
     answers.append(monitor.step_complete("build", 0))
     thread.join(10)
@@ -44,7 +44,7 @@ def test_calls_from_two_threads_take_turns() -> None:
 
 def test_a_step_of_an_unknown_phase_stops_no_build() -> None:
     """An exception would: TensorRT takes it as the answer False."""
-    monitor = engine_worker._monitor(TRT, lambda progress: None)
+    monitor = make_monitor(TRT, lambda progress: None)
     assert monitor.step_complete("never started", 0)
     monitor.phase_start("build", None, 2)
     monitor.phase_finish("build")
@@ -53,7 +53,7 @@ def test_a_step_of_an_unknown_phase_stops_no_build() -> None:
 
 def test_errors_are_kept_and_outlive_a_crash(capsys: pytest.CaptureFixture[str]) -> None:
     """What the logger keeps is lost when TensorRT ends the process; what is on stderr is not."""
-    logger = engine_worker._logger(TRT)
+    logger = make_logger(TRT)
     for severity, message in ((0, "internal"), (1, "no driver"), (1, "no driver"), (2, "a warning")):
         logger.log(severity, message)
     assert logger.errors() == "internal; no driver"
