@@ -84,16 +84,13 @@ import sys
 for name in {EXPORT_ONLY!r}:
     sys.modules[name] = None
 import numpy as np
-from chronos_export.artifact.reading import open_artifact
-from chronos_export.runtime.batched import BatchedSession
-from chronos_export.runtime.opening import open_session
-artifact = open_artifact(sys.argv[1])
-opened = open_session(artifact, sys.argv[2], "cpu")
-settings = artifact.manifest.config["chronos_config"]
-batched = BatchedSession(opened.session, opened.limits, patch=settings["output_patch_size"],
-    context_length=settings["context_length"], quantiles=len(settings["quantiles"]))
-out = batched.forecast(np.ones((3, 40), np.float32), np.array([0, 0, 1]), 1, None)
+from chronos_export import Forecaster
+forecaster = Forecaster(sys.argv[1], sys.argv[2], "cpu")
+target, weather = np.ones(40), np.array(["fair", "rain"] * 20)
+item = {{"target": target, "past_covariates": {{"weather": weather}}}}
+(out,) = forecaster.predict([item], 5)
 print(out.shape, np.isfinite(out).all())
+print(forecaster.predict([target], 2000)[0].shape)  # further than it was trained for
 """
 
 
@@ -104,4 +101,4 @@ def test_the_run_wing_forecasts_without_what_exports(
     command = [sys.executable, "-c", FORECAST, str(artifact_of("toy").path), runtime]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "(3, 21, 16) True\n"
+    assert done.stdout == "(1, 21, 5) True\n(1, 21, 2000)\n"

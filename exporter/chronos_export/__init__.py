@@ -2,6 +2,7 @@
 
 export      checkpoint -> artifact
 load        artifact -> Chronos2Pipeline on onnxruntime, OpenVINO or TensorRT
+Forecaster  artifact -> the same forecasts as numpy arrays, without PyTorch
 accelerate  Chronos2Pipeline -> the same on PyTorch, with group attention by segments
 """
 
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chronos_export.exporting.export import export
+    from chronos_export.forecaster.forecaster import Forecaster
     from chronos_export.model.accelerating import accelerate
     from chronos_export.pipeline.loading import load
 
 __version__ = "0.1.0"
-__all__ = ["accelerate", "export", "load"]
+__all__ = ["Forecaster", "accelerate", "export", "load"]
 
 _HOMES = {
+    "Forecaster": "forecaster.forecaster",
     "accelerate": "model.accelerating",
     "export": "exporting.export",
     "load": "pipeline.loading",

@@ -230,7 +230,7 @@ def test_threads_share_a_pipeline(near: Three) -> None:
 
 
 def test_it_is_upstreams_class_with_the_models_own_limits(near: Three) -> None:
-    assert type(near.mine) is Chronos2Pipeline
+    assert isinstance(near.mine, Chronos2Pipeline)
     for name in ("model_context_length", "model_output_patch_size", "model_prediction_length", "quantiles"):
         assert getattr(near.mine, name) == getattr(near.upstream, name)
 

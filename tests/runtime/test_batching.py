@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from chronos_export.errors import UsageError
+from chronos_export.forecaster.model import Model
 from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.pipeline.model import SessionModel
 from chronos_export.runtime.batching import Call, Limits, observed_length, plan
@@ -131,7 +132,7 @@ def test_forecasts_do_not_depend_on_the_plan(limit: Limits) -> None:
     segmented = rewrite(upstream)
     session = TorchSession(segmented, univariate(segmented))
     config = upstream.config.chronos_config
-    planned = SessionModel(session, config, limit)(context, **call).quantile_preds
+    planned = SessionModel(Model.over(session, limit, config))(context, **call).quantile_preds
     whole = segmented(context, ids, torch.nn.functional.pad(future, (0, 11), value=torch.nan))
     with torch.no_grad():
         theirs = upstream(context, **call).quantile_preds

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from chronos_export.artifact.reading import Artifact
 from chronos_export.errors import IntegrityError
+from chronos_export.forecaster.model import Model
 from chronos_export.graph_contract import UNIVARIATE
 from chronos_export.pipeline.model import SessionModel
 from chronos_export.runtime.batching import Limits
@@ -34,7 +35,7 @@ def artifact(artifact_of: Callable[[str], Artifact]) -> Artifact:
 
 def model(artifact: Artifact, threads: int, kind: Callable[..., Session] = OrtSession) -> SessionModel:
     settings = artifact.manifest.config["chronos_config"]
-    return SessionModel(kind(artifact.path, threads=threads), settings, Limits(tokens=60))
+    return SessionModel(Model.over(kind(artifact.path, threads=threads), Limits(tokens=60), settings))
 
 
 def graphs(folder: Path) -> SingleThreaded:

@@ -24,6 +24,7 @@ from chronos_export.bench.traced import trace
 from chronos_export.bench.variants import contiguous_mask, padded, per_group, sharing_weights
 from chronos_export.bench.workloads import Workload
 from chronos_export.errors import MachineError
+from chronos_export.forecaster.model import Model
 from chronos_export.graph.dense_attention import dense_body
 from chronos_export.graph_contract import GENERAL
 from chronos_export.model.accelerating import accelerate
@@ -118,7 +119,7 @@ def _ours(
         limits, graphs = tuned(), opened()
         if isinstance(graphs, SideBySide):
             _open_late(graphs.single_threaded)
-        return _forward(SessionModel(graphs, settings, limits))
+        return _forward(SessionModel(Model.over(graphs, limits, settings)))
 
     return Peer(name, ready, dtype, session=opened)
 

@@ -8,8 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chronos_export.artifact.reading import open_artifact
-from chronos_export.runtime.opening import open_session
+from chronos_export.forecaster.model import open_model
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
@@ -39,16 +38,12 @@ def load(path: Path | str, runtime: str = "auto", device: str = "auto", threads:
     """
     with ThreadPoolExecutor(1) as aside:  # importing upstream keeps a core busy for seconds, as opening does
         upstream = aside.submit(import_module, "chronos")
-        artifact = open_artifact(path)
-        opened = open_session(artifact, runtime, device, threads)
+        opened = open_model(path, runtime, device, threads)
         upstream.result()
-    from chronos_export.pipeline.model import as_pipeline
+    from chronos_export.pipeline.model import ExportedPipeline, SessionModel
 
-    again = partial(_model, artifact.path.absolute(), runtime, device, threads)
-    settings = artifact.manifest.config["chronos_config"]
-    return as_pipeline(
-        opened.session, settings, opened.limits, again, name=f"{artifact.path} with {opened.choice}"
-    )
+    again = partial(_model, opened.path, runtime, device, threads)
+    return ExportedPipeline(SessionModel(opened.model, again), opened.name)
 
 
 def _model(path: Path, runtime: str, device: str, threads: int) -> SessionModel:

@@ -12,7 +12,8 @@ from chronos.chronos2.config import Chronos2ForecastingConfig
 from torch import Tensor
 
 from chronos_export.errors import UsageError
-from chronos_export.runtime.batched import BatchedSession
+from chronos_export.forecaster.model import Model
+from chronos_export.forecaster.prediction import BATCH_SIZE, predict
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.session import Session
 
@@ -38,25 +39,19 @@ class SessionModel:
     """What upstream's pipeline needs of a model, answered by a session.
 
     Args:
-        session: Answers the calls.
-        chronos_config: The checkpoint's `chronos_config`.
-        limits: How large one call of the session may be.
+        model: Answers any number of rows.
         reopen: Makes such a model again: a copy, or the same in another process.
     """
 
-    def __init__(
-        self, session: Session, chronos_config: dict[str, Any], limits: Limits, reopen: Reopen | None = None
-    ) -> None:
-        self.session, self._reopen = session, reopen
-        self.chronos_config = Chronos2ForecastingConfig(**chronos_config)
+    def __init__(self, model: Model, reopen: Reopen | None = None) -> None:
+        self.forecasts, self._reopen = model, reopen
+        self.chronos_config = Chronos2ForecastingConfig(**model.chronos_config)
         self.device = torch.device("cpu")
-        self._batched = BatchedSession(
-            session,
-            limits,
-            patch=self.chronos_config.output_patch_size,
-            context_length=self.chronos_config.context_length,
-            quantiles=len(self.chronos_config.quantiles),
-        )
+
+    @property
+    def session(self) -> Session:
+        """Return what answers the calls."""
+        return self.forecasts.rows.session
 
     def __call__(
         self,
@@ -76,7 +71,7 @@ class SessionModel:
         Raises:
             UsageError: If the shapes or types do not fit together.
         """
-        forecast = self._batched.forecast(
+        forecast = self.forecasts.rows.forecast(
             _array(context),
             None if group_ids is None else _array(group_ids),
             num_output_patches,
@@ -100,38 +95,53 @@ class SessionModel:
 
 
 class ExportedPipeline(Chronos2Pipeline):  # type: ignore[misc]
-    """Upstream's pipeline over an exported model.
+    """Upstream's pipeline over an exported model; `predict`, on which the rest stands, is `Forecaster`'s.
 
     Args:
         model: Answers the forward passes.
         name: Which artifact this is and what it runs on.
     """
 
-    def __init__(self, model: SessionModel, name: str) -> None:
+    def __init__(self, model: SessionModel, name: str = "a session") -> None:
         super().__init__(model=model)
         self._name = name
+
+    def predict(
+        self,
+        inputs: Any,
+        prediction_length: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        context_length: int | None = None,
+        cross_learning: bool = False,
+        limit_prediction_length: bool = False,
+        **options: Any,
+    ) -> list[Tensor]:
+        """Forecast as upstream's `predict` does; see `Forecaster.predict`, whose numbers these are."""
+        forecasts = predict(
+            self.model.forecasts,
+            inputs,
+            prediction_length,
+            batch_size,
+            context_length,
+            cross_learning,
+            limit_prediction_length,
+            **options,
+        )
+        return [torch.from_numpy(rows) for rows in forecasts]
 
     def __repr__(self) -> str:
         return f"<Chronos2Pipeline of {self._name}>"
 
 
-def as_pipeline(
-    session: Session,
-    chronos_config: dict[str, Any],
-    limits: Limits,
-    reopen: Reopen | None = None,
-    name: str = "a session",
-) -> ExportedPipeline:
+def as_pipeline(session: Session, chronos_config: dict[str, Any], limits: Limits) -> ExportedPipeline:
     """Return a `Chronos2Pipeline` whose forward passes a session answers.
 
     Args:
         session: Answers the calls.
-        chronos_config: The checkpoint's `chronos_config`.
+        chronos_config: The checkpoint's entry of that name.
         limits: How large one call of the session may be.
-        reopen: See `SessionModel`.
-        name: Which artifact this is and what it runs on.
     """
-    return ExportedPipeline(SessionModel(session, chronos_config, limits, reopen), name)
+    return ExportedPipeline(SessionModel(Model.over(session, limits, chronos_config)))
 
 
 def _array(x: Tensor) -> Any:

@@ -1,0 +1,139 @@
+"""An artifact that forecasts without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from chronos_export.forecaster.model import open_model
+from chronos_export.forecaster.prediction import BATCH_SIZE, LEVELS, predict, predict_quantiles
+from chronos_export.runtime.session import Floats
+
+
+class Forecaster:
+    """A published artifact, verified and opened: upstream's `Chronos2Pipeline` on numpy arrays.
+
+    Its methods have the words, defaults, warnings and errors of upstream's. A copy or a pickle opens and
+    verifies the artifact again.
+
+    Args:
+        path: A folder that `chronos-export` published; every file is verified first.
+        runtime: "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx"; "auto" takes an engine that this
+            machine can run, then onnxruntime on a GPU, then the CPU.
+        device: "cpu", "cuda", or "auto".
+        threads: Threads on a CPU; 0 leaves it to the runtime.
+
+    Raises:
+        UsageError: There is no such folder, runtime, device or engine, or `threads` is not a number of
+            threads.
+        IntegrityError: The artifact is damaged.
+        MachineError: The runtime cannot be had here, or the engine was built for another machine.
+    """
+
+    def __init__(
+        self, path: Path | str, runtime: str = "auto", device: str = "auto", threads: int = 0
+    ) -> None:
+        opened = open_model(path, runtime, device, threads)
+        self._model, self._name = opened.model, opened.name
+        self._again = opened.path, runtime, device, threads
+
+    @property
+    def quantiles(self) -> list[float]:
+        """Return the quantile levels that the model forecasts."""
+        return self._model.quantiles
+
+    @property
+    def model_context_length(self) -> int:
+        """Return the most steps of a series that the model sees."""
+        return self._model.context_length
+
+    @property
+    def model_prediction_length(self) -> int:
+        """Return the longest horizon that the model was trained for, time steps."""
+        return self._model.prediction_length
+
+    @property
+    def model_output_patch_size(self) -> int:
+        """Return the time steps of one output token."""
+        return self._model.patch
+
+    @property
+    def max_output_patches(self) -> int:
+        """Return the most output tokens of one forward pass."""
+        return self._model.max_output_patches
+
+    def predict(
+        self,
+        inputs: Any,
+        prediction_length: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        context_length: int | None = None,
+        cross_learning: bool = False,
+        limit_prediction_length: bool = False,
+        **options: Any,
+    ) -> list[Floats]:
+        """Forecast all quantiles that the model knows.
+
+        Args:
+            inputs: One of
+                - an array [tasks, targets, history];
+                - a list of arrays [history] or [targets, history], each of a length of its own;
+                - a list of dictionaries, all of one kind: `target`, an array as above; `past_covariates`,
+                  names to arrays [history]; `future_covariates`, some of those names to [prediction_length].
+                NaN is missing. What stands in one element is forecast together. A covariate that is no
+                number is a category, as booleans are.
+            prediction_length: Steps ahead; the model's longest if None. More are forecast piece by piece.
+            batch_size: Rows, targets and covariates alike, that are forecast at a time.
+            context_length: The most steps of a series that are used; the model's longest if None.
+            cross_learning: Whether all elements of a batch are forecast together.
+            limit_prediction_length: Whether a longer horizon than the model's is an error.
+            options: `max_output_patches`: the most patches of one pass, before a horizon is unrolled;
+                `unrolled_quantiles`: the levels it is unrolled from; `after_batch`: called after each batch.
+
+        Returns:
+            One array for each element: float32 [targets, quantiles, prediction_length].
+
+        Raises:
+            UsageError: An argument or an input cannot be used.
+        """
+        return predict(
+            self._model,
+            inputs,
+            prediction_length,
+            batch_size,
+            context_length,
+            cross_learning,
+            limit_prediction_length,
+            **options,
+        )
+
+    def predict_quantiles(
+        self,
+        inputs: Any,
+        prediction_length: int | None = None,
+        quantile_levels: Sequence[float] = LEVELS,
+        **options: Any,
+    ) -> tuple[list[Floats], list[Floats]]:
+        """Forecast some quantiles, and the median, which upstream calls the mean.
+
+        Args:
+            inputs: As for `predict`.
+            prediction_length: As for `predict`.
+            quantile_levels: In [0, 1]. The model's own are given as they are, others are interpolated between
+                them, those beyond are its outermost.
+            options: Those of `predict`.
+
+        Returns:
+            For each element float32 [targets, prediction_length, levels], and [targets, prediction_length].
+
+        Raises:
+            UsageError: An argument or an input cannot be used.
+        """
+        return predict_quantiles(self._model, inputs, prediction_length, quantile_levels, **options)
+
+    def __repr__(self) -> str:
+        return f"<Forecaster of {self._name}>"
+
+    def __reduce__(self) -> tuple[type[Forecaster], tuple[Path, str, str, int]]:
+        return type(self), self._again
