@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from chronos.chronos2 import Chronos2Model
+from numpy.typing import NDArray
 from polygraphy.backend.base import BaseRunner
 
 from chronos_export.cases import Case
-from chronos_export.exact import in_float64
+from chronos_export.exact import LARGEST, in_float64
 from chronos_export.int8 import in_int8
 from chronos_export.polygraphy_runners import (
     REFERENCE,
@@ -105,6 +106,7 @@ class Truth:
     Attributes:
         case: The case.
         forecast: float32 [rows, quantiles, steps], upstream's answer.
+        asked: bool [rows, quantiles, steps], where the error allowed cannot overflow float32.
         scale: float64 [rows, 1, 1], what errors of each row are divided by.
         noise: float64 [rows], upstream's own scale-free float32 error.
         limit: float64 [rows], the error allowed.
@@ -112,6 +114,7 @@ class Truth:
 
     case: Case
     forecast: Floats
+    asked: NDArray[np.bool_]
     scale: Floats
     noise: Floats
     limit: Floats
@@ -176,18 +179,27 @@ def _in_precision(model: Chronos2Model, precision: Precision) -> Upstream | None
 def _truth(exact: Chronos2Model, alike: Upstream | None, case: Case, forecast: Floats) -> Truth:
     exact_forecast = upstream_forecast(exact, case, torch.float64).numpy()
     context = torch.from_numpy(case.context)[:, -exact.chronos_config.context_length :]
-    _, (_, scale) = exact.instance_norm(context)
-    scale = scale[..., None].numpy()
+    _, statistics = exact.instance_norm(context)
+    loc, scale = (statistic[..., None].numpy() for statistic in statistics)
     own = forecast if alike is None else upstream_forecast(alike, case, torch.float32).numpy()
-    noise = (np.abs(own - exact_forecast) / scale).max(axis=(1, 2))
-    rounding = (np.finfo(np.float32).eps * np.abs(exact_forecast) / scale).max(axis=(1, 2))
-    # Where upstream overflows its own narrow type, nothing but a finite forecast can be asked for.
+    error = np.abs(own - exact_forecast) / scale
+    seen = np.isfinite(forecast) & np.isfinite(error)
+    noise = np.where(seen, error, 0).max(axis=(1, 2))
+    rounding = np.finfo(np.float32).eps * np.where(seen, np.abs(exact_forecast) / scale, 0).max(axis=(1, 2))
     # A row that upstream happens to hit exactly is allowed what a typical row of the case is.
-    finite = noise[np.isfinite(noise)] if np.isfinite(noise).any() else np.zeros(1)
-    common = np.median(finite) if alike is None else finite.max()
-    floor = np.maximum(rounding, common)
-    limit = np.where(np.isfinite(noise), NOISE_FACTOR * np.maximum(noise, floor), np.inf)
-    return Truth(case, forecast, scale, noise, limit)
+    common = np.median(noise) if alike is None else noise.max()
+    limit = NOISE_FACTOR * np.maximum(noise, np.maximum(rounding, common))
+    # Where upstream overflows its own narrow type, nothing but a finite forecast can be asked for.
+    lost = (np.isfinite(forecast) & ~np.isfinite(own)).any(axis=(1, 2))
+    room = LARGEST - np.where(lost, 1, limit)[:, None, None] * scale
+    return Truth(
+        case=case,
+        forecast=forecast,
+        asked=(np.abs(forecast) < room) & (np.abs(forecast - loc) < room),
+        scale=scale,
+        noise=np.where(lost, np.inf, noise),
+        limit=np.where(lost, np.inf, limit),
+    )
 
 
 def _judge(truth: Truth, runner: str, forecast: Floats | Exception) -> CaseResult:
@@ -195,9 +207,12 @@ def _judge(truth: Truth, runner: str, forecast: Floats | Exception) -> CaseResul
     if problem or isinstance(forecast, Exception):
         blank = (float("inf"),) * truth.forecast.shape[1]
         return CaseResult(truth.case.name, runner, float("inf"), blank, float("nan"), float("inf"), problem)
-    error = np.abs(forecast.astype(np.float64) - truth.forecast) / truth.scale
+    mine, theirs = (
+        np.where(truth.asked, found, 0).astype(np.float64) for found in (forecast, truth.forecast)
+    )
+    error = np.abs(mine - theirs) / truth.scale
     worst = float((error.max(axis=(1, 2)) / truth.limit).max())
-    crossing = _crossings(forecast, truth.scale) - _crossings(truth.forecast, truth.scale)
+    crossing = _crossings(mine, truth.scale) - _crossings(theirs, truth.scale)
     crossing = crossing.max(axis=(1, 2), initial=0.0)
     if not worst <= 1:  # NaN too, which is what upstream's own NaN would make of it
         problem = f"error {worst:.3g} times what its row allows"
@@ -220,12 +235,14 @@ def _no_forecast(truth: Truth, forecast: Floats | Exception) -> str:
         return f"{type(forecast).__name__}: {forecast}"
     if forecast.shape != truth.forecast.shape:
         return f"shape {list(forecast.shape)} instead of {list(truth.forecast.shape)}"
-    return "" if np.isfinite(forecast).all() else "NaN or Inf"
+    if not truth.asked.any():
+        return "upstream itself forecasts nothing but NaN and Inf"
+    return "" if np.isfinite(forecast[truth.asked]).all() else "NaN or Inf"
 
 
 def _crossings(forecast: Floats, scale: Floats) -> Floats:
     """How far each quantile lies above the next one, at each step: [rows, quantiles - 1, steps]."""
-    return np.maximum(-np.diff(forecast.astype(np.float64), axis=1) / scale, 0)
+    return np.maximum(-np.diff(forecast, axis=1) / scale, 0)
 
 
 def _attempt(runner: BaseRunner, case: Case) -> Floats | Exception:
