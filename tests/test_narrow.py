@@ -1,4 +1,4 @@
-"""bfloat16, float16 and int8 on a CPU: proven, judged by the loss on real series, loaded where they run."""
+"""The types on a CPU: proven, judged by the loss on real series, loaded where they run, proven by others."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import Tensor
 
+from artifacts import copy_without_restored_order, printed_commands, run_printed
 from checkpoints import make_model
 from chronos_export import int8, load, quantile_loss, runtimes
 from chronos_export.artifact import WEIGHTS, open_artifact
@@ -35,15 +36,14 @@ from chronos_export.targets import EngineOptions
 from chronos_export.validate import validate
 
 SESSIONS = {"float16": OrtSession, "bfloat16": OpenVinoSession, "int8": OrtSession}
+EXACT = ("float32", "tf32")
 
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The demo checkpoint in every type."""
     folder = tmp_path_factory.mktemp("narrow")
-    return {
-        dtype: export("demo", output=folder / dtype, dtype=dtype).path for dtype in ("float32", *SESSIONS)
-    }
+    return {dtype: export("demo", output=folder / dtype, dtype=dtype).path for dtype in (*EXACT, *SESSIONS)}
 
 
 @pytest.mark.parametrize("dtype", SESSIONS)
@@ -66,8 +66,32 @@ def test_loads_where_it_was_proven(dtype: str, artifacts: dict[str, Path]) -> No
     assert 1e-5 < difference < 0.5
 
 
-def test_float32_is_not_judged(artifacts: dict[str, Path]) -> None:
-    assert open_artifact(artifacts["float32"]).manifest.validation["quantile_loss"] == []
+@pytest.mark.parametrize("dtype", EXACT)
+def test_float32_is_not_judged(dtype: str, artifacts: dict[str, Path]) -> None:
+    assert open_artifact(artifacts[dtype]).manifest.validation["quantile_loss"] == []
+
+
+@pytest.mark.parametrize("dtype", [*EXACT, *SESSIONS])
+def test_what_its_readme_prints_proves_it_again(dtype: str, artifacts: dict[str, Path]) -> None:
+    """onnxruntime has no products in bfloat16 on a CPU, so nothing is printed that would need them."""
+    commands = printed_commands(artifacts[dtype])
+    assert commands == open_artifact(artifacts[dtype]).manifest.validation["again"]
+    tools = [command.split()[0] for command in commands]
+    assert tools == ["chronos-export"] if dtype == "bfloat16" else ["chronos-export", "polygraphy"]
+    for command in commands:
+        done = run_printed(command, artifacts[dtype])
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_what_its_readme_prints_refuses_another_model(
+    dtype: str, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    wrong = copy_without_restored_order(artifacts[dtype], tmp_path / "wrong")
+    polygraphy = next(command for command in printed_commands(wrong) if command.startswith("polygraphy"))
+    done = run_printed(polygraphy, wrong)
+    assert done.returncode != 0
+    assert "FAILED" in done.stdout + done.stderr
 
 
 def test_weights_take_less_room(artifacts: dict[str, Path]) -> None:

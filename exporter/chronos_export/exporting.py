@@ -26,7 +26,7 @@ from chronos_export.quiet import quiet
 from chronos_export.rebuild import rebuild_command
 from chronos_export.request import default_output
 from chronos_export.rewrite import rewrite, univariate
-from chronos_export.runtimes import cpu_sessions, require_runtime
+from chronos_export.runtimes import ONNXRUNTIME, RUNTIMES, cpu_sessions, require_runtime
 from chronos_export.session import Session
 from chronos_export.targets import EngineOptions, build_engines, choose, require
 from chronos_export.tuning import tune
@@ -35,7 +35,7 @@ VALIDATION = "validation"
 NO_WISHES = EngineOptions()
 POLYGRAPHY = (
     "polygraphy run model.onnx --onnxrt --load-inputs validation/inputs.json "
-    "--load-outputs validation/golden.json --compare snr --snr-threshold 60"
+    "--load-outputs validation/golden.json --compare snr --snr-threshold {}"
 )
 
 
@@ -162,5 +162,11 @@ def _manifest(
         profiles=list(batch),
         engines=engines,
         call_size=asdict(limits),
-        validation={**proof.summary(), "again": ["chronos-export validate .", POLYGRAPHY]},
+        validation={**proof.summary(), "again": _commands(proof, dtype)},
     )
+
+
+def _commands(proof: Proof, dtype: str) -> list[str]:
+    """What proves an artifact again: this package, and Polygraphy where onnxruntime has the products."""
+    with_polygraphy = [POLYGRAPHY.format(proof.verdict.decibels)] if ONNXRUNTIME in RUNTIMES[dtype] else []
+    return ["chronos-export validate .", *with_polygraphy]

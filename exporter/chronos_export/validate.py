@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ class CaseResult:
         runner: Name of the candidate.
         error: Largest scale-free error over all rows, quantiles and steps.
         error_by_quantile: The same for each quantile.
-        noise: Upstream's own largest float32 error on the case.
+        noise: Upstream's own largest error in this type on the case, where it does not overflow.
+        noise_db: Signal over noise of upstream's own forecast in this type, in dB, as Polygraphy computes it.
         worst_of_limit: Largest error in units of what its row allows; above 1 is a failure.
         problem: "" or why the case fails.
     """
@@ -63,6 +65,7 @@ class CaseResult:
     error: float
     error_by_quantile: tuple[float, ...]
     noise: float
+    noise_db: float
     worst_of_limit: float
     problem: str
 
@@ -76,6 +79,15 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return bool(self.results) and not self.failures
+
+    @property
+    def decibels(self) -> int:
+        """Signal over noise that Polygraphy may ask of every case, 60 dB at most.
+
+        Ten times what upstream itself loses in the type of the candidates is 20 dB less than it has.
+        """
+        own = [result.noise_db for result in self.results if math.isfinite(result.noise_db)]
+        return math.floor(min(60.0, *(found - 20 * math.log10(NOISE_FACTOR) for found in own)))
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:
@@ -95,7 +107,7 @@ class Verdict:
 
 def _row(result: CaseResult) -> dict[str, Any]:
     row = asdict(result)
-    del row["error_by_quantile"]
+    del row["error_by_quantile"], row["noise_db"]
     return row
 
 
@@ -108,7 +120,8 @@ class Truth:
         forecast: float32 [rows, quantiles, steps], upstream's answer.
         asked: bool [rows, quantiles, steps], where the error allowed cannot overflow float32.
         scale: float64 [rows, 1, 1], what errors of each row are divided by.
-        noise: float64 [rows], upstream's own scale-free float32 error.
+        noise: float64 [rows], upstream's own scale-free error in the type of the candidates.
+        noise_db: Signal over noise of the same.
         limit: float64 [rows], the error allowed.
     """
 
@@ -117,6 +130,7 @@ class Truth:
     asked: NDArray[np.bool_]
     scale: Floats
     noise: Floats
+    noise_db: float
     limit: Floats
 
 
@@ -198,15 +212,24 @@ def _truth(exact: Chronos2Model, alike: Upstream | None, case: Case, forecast: F
         asked=(np.abs(forecast) < room) & (np.abs(forecast - loc) < room),
         scale=scale,
         noise=np.where(lost, np.inf, noise),
+        noise_db=_decibels(own, exact_forecast),
         limit=np.where(lost, np.inf, limit),
     )
+
+
+def _decibels(forecast: Floats, exact: Floats) -> float:
+    """Signal over noise; not finite where a forecast overflows."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        noise = np.square(forecast - exact).mean()
+        return float(10 * np.log10(np.square(exact).mean() / noise))
 
 
 def _judge(truth: Truth, runner: str, forecast: Floats | Exception) -> CaseResult:
     problem = _no_forecast(truth, forecast)
     if problem or isinstance(forecast, Exception):
         blank = (float("inf"),) * truth.forecast.shape[1]
-        return CaseResult(truth.case.name, runner, float("inf"), blank, float("nan"), float("inf"), problem)
+        nan, inf = float("nan"), float("inf")
+        return CaseResult(truth.case.name, runner, inf, blank, nan, truth.noise_db, inf, problem)
     mine, theirs = (
         np.where(truth.asked, found, 0).astype(np.float64) for found in (forecast, truth.forecast)
     )
@@ -223,7 +246,8 @@ def _judge(truth: Truth, runner: str, forecast: Floats | Exception) -> CaseResul
         runner=runner,
         error=float(error.max()),
         error_by_quantile=tuple(float(e) for e in error.max(axis=(0, 2))),
-        noise=float(truth.noise.max()),
+        noise=float(truth.noise[np.isfinite(truth.noise)].max(initial=0)),
+        noise_db=truth.noise_db,
         worst_of_limit=worst,
         problem=problem,
     )
