@@ -65,10 +65,7 @@ def run_printed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     name, *arguments = shlex.split(command)
     tool = shutil.which(name, path=str(Path(sys.executable).parent))
     assert tool is not None, f"there is no {name}"
-    one_thread = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-    }  # as in conftest.py
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in conftest.py
     return subprocess.run([tool, *arguments], cwd=folder, env=one_thread, capture_output=True, text=True)
 
 

@@ -7,32 +7,24 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from chronos.chronos2 import Chronos2Model
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper
 from torch import Tensor
 
 from artifacts import copy_without_restored_order, printed_commands, run_printed
 from checkpoints import make_model
-from chronos_export import int8, load, quantile_loss, runtimes
+from chronos_export import load, quantile_loss, runtimes
 from chronos_export.artifact import WEIGHTS, open_artifact
 from chronos_export.cases import all_cases
-from chronos_export.errors import AccuracyError, MachineError, UsageError
+from chronos_export.errors import AccuracyError, MachineError
 from chronos_export.exporting import export
-from chronos_export.int8 import quantized_product
-from chronos_export.onnx_builder import GraphBuilder
 from chronos_export.openvino_session import OpenVinoSession
 from chronos_export.ort_session import OrtSession
 from chronos_export.pipeline import SessionModel
 from chronos_export.precision import precision_of
 from chronos_export.quantile_loss import LossChange, require_small, weighted_quantile_loss
 from chronos_export.session import Session
-from chronos_export.targets import EngineOptions
 from chronos_export.validate import validate
 
 SESSIONS = {"float16": OrtSession, "bfloat16": OpenVinoSession, "int8": OrtSession}
@@ -114,21 +106,6 @@ def test_without_real_series_nothing_is_exported(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_is_no_engine(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="tensorrt-rtx cannot build int8 engines"):
-        export("demo", output=tmp_path / "x", dtype="int8", engine=EngineOptions(target="tensorrt-rtx"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_four_bits_are_too_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gate, where the proof cannot tell: upstream rounded to 4 bits forecasts as badly."""
-    monkeypatch.setattr(int8, "LEVELS", 7)
-    with pytest.raises(AccuracyError, match=r"int8 moves the quantile loss of onnxruntime .* by \+") as error:
-        export("demo", output=tmp_path / "narrow", dtype="int8")
-    assert error.value.exit_code == 1
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("ours", [1.006, 0.994])
 def test_a_loss_that_moves_is_refused_either_way(ours: float) -> None:
     require_small((LossChange("x", {"a": 1.0, "b": 1.0}, {"a": 1.004, "b": 0.996}),), "int8")
@@ -148,54 +125,6 @@ def test_the_quantile_loss() -> None:
     below, above = np.full((1, 2, levels), 1.0), np.full((1, 2, levels), 3.0)
     for forecast, level_cost in ((below, np.arange(1, 10) / 10), (above, 1 - np.arange(1, 10) / 10)):
         assert weighted_quantile_loss(forecast, actual) == pytest.approx(2 * level_cost.mean() / 2)
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), non_negative=st.booleans())
-def test_a_quantized_product_is_off_by_half_steps_only(seed: int, non_negative: bool) -> None:
-    random = np.random.default_rng(seed)
-    x = (random.standard_normal((2, 5, 24)) * 10.0 ** random.integers(-6, 6, (2, 5, 1))).astype(np.float32)
-    weight = (random.standard_normal((24, 7)) * 10.0 ** random.integers(-3, 3, 7)).astype(np.float32)
-    x[0, 0], weight[:, 0] = 0, 0
-    x = np.abs(x) if non_negative else x
-    found = product(x, weight, non_negative)
-    step_x = np.abs(x).max(axis=2, keepdims=True) / (255 if non_negative else 127)
-    step_weight = np.abs(weight).max(axis=0) / 127
-    allowed = (
-        step_x / 2 * np.abs(weight).sum(axis=0)
-        + np.abs(x).sum(axis=2, keepdims=True) * step_weight / 2
-        + 24 * step_x * step_weight / 4
-    )
-    assert (np.abs(found - x.astype(np.float64) @ weight) <= allowed * (1 + 1e-5) + 1e-30).all()
-
-
-def test_a_row_does_not_depend_on_its_neighbours(artifacts: dict[str, Path]) -> None:
-    session = OrtSession(artifacts["int8"])
-    context = torch.randn(4, 128, generator=torch.Generator().manual_seed(0)).cumsum(1)
-    context[3] *= 1e6
-    future = torch.full((4, 16), torch.nan)
-    together = session.run_univariate(context, future)
-    alone = [session.run_univariate(context[n : n + 1], future[:1]) for n in range(4)]
-    assert torch.equal(together, torch.cat(alone))
-
-
-def product(x: np.ndarray, weight: np.ndarray, non_negative: bool) -> np.ndarray:
-    """`quantized_product` alone on onnxruntime."""
-    g = GraphBuilder(precision_of("int8"))
-    quantized_product(g, "weight", "x", weight, non_negative)
-    g.nodes[-1].output[0] = "y"
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        g.nodes,
-        "product",
-        [info("x", TensorProto.FLOAT, list(x.shape))],
-        [info("y", TensorProto.FLOAT, [*x.shape[:2], weight.shape[1]])],
-        list(g.initializers.values()),
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.checker.check_model(model)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0])
 
 
 class Rounded:
