@@ -1,4 +1,4 @@
-"""bfloat16, float16 and int8 on a CPU: proven, judged by the loss on real series, loaded where they run."""
+"""The types on a CPU: proven, judged by the loss on real series, loaded where they run, proven by others."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from chronos.chronos2 import Chronos2Model
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper
 
 from chronos_export import load
 from chronos_export.artifact.reading import open_artifact
@@ -22,8 +17,6 @@ from chronos_export.engine.choice import EngineOptions
 from chronos_export.errors import AccuracyError, MachineError, UsageError
 from chronos_export.exporting.export import export
 from chronos_export.graph import int8
-from chronos_export.graph.builder import GraphBuilder
-from chronos_export.graph.int8 import quantized_product
 from chronos_export.graph.precision import precision_of
 from chronos_export.graph_contract import WEIGHTS
 from chronos_export.pipeline.model import SessionModel
@@ -36,17 +29,17 @@ from chronos_export.validation.cases import all_cases
 from chronos_export.validation.comparison import validate
 from chronos_export.validation.quantile_loss import LossChange, require_small, weighted_quantile_loss
 from tests.helpers.checkpoints import make_model
+from tests.helpers.published import copy_without_restored_order, printed_commands, run_printed
 
 SESSIONS = {"float16": OrtSession, "bfloat16": OpenVinoSession, "int8": OrtSession}
+EXACT = ("float32", "tf32")
 
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The demo checkpoint in every type."""
     folder = tmp_path_factory.mktemp("narrow")
-    return {
-        dtype: export("demo", output=folder / dtype, dtype=dtype).path for dtype in ("float32", *SESSIONS)
-    }
+    return {dtype: export("demo", output=folder / dtype, dtype=dtype).path for dtype in (*EXACT, *SESSIONS)}
 
 
 @pytest.mark.parametrize("dtype", SESSIONS)
@@ -69,8 +62,32 @@ def test_loads_where_it_was_proven(dtype: str, artifacts: dict[str, Path]) -> No
     assert 1e-5 < difference < 0.5
 
 
-def test_float32_is_not_judged(artifacts: dict[str, Path]) -> None:
-    assert open_artifact(artifacts["float32"]).manifest.validation["quantile_loss"] == []
+@pytest.mark.parametrize("dtype", EXACT)
+def test_float32_is_not_judged(dtype: str, artifacts: dict[str, Path]) -> None:
+    assert open_artifact(artifacts[dtype]).manifest.validation["quantile_loss"] == []
+
+
+@pytest.mark.parametrize("dtype", [*EXACT, *SESSIONS])
+def test_what_its_readme_prints_proves_it_again(dtype: str, artifacts: dict[str, Path]) -> None:
+    """onnxruntime has no products in bfloat16 on a CPU, so nothing is printed that would need them."""
+    commands = printed_commands(artifacts[dtype])
+    assert commands == open_artifact(artifacts[dtype]).manifest.validation["again"]
+    tools = [command.split()[0] for command in commands]
+    assert tools == ["chronos-export"] if dtype == "bfloat16" else ["chronos-export", "polygraphy"]
+    for command in commands:
+        done = run_printed(command, artifacts[dtype])
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_what_its_readme_prints_refuses_another_model(
+    dtype: str, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    wrong = copy_without_restored_order(artifacts[dtype], tmp_path / "wrong")
+    polygraphy = next(command for command in printed_commands(wrong) if command.startswith("polygraphy"))
+    done = run_printed(polygraphy, wrong)
+    assert done.returncode != 0
+    assert "FAILED" in done.stdout + done.stderr
 
 
 def test_weights_take_less_room(artifacts: dict[str, Path]) -> None:
@@ -128,54 +145,6 @@ def test_the_quantile_loss() -> None:
     below, above = np.full((1, 2, levels), 1.0), np.full((1, 2, levels), 3.0)
     for forecast, level_cost in ((below, np.arange(1, 10) / 10), (above, 1 - np.arange(1, 10) / 10)):
         assert weighted_quantile_loss(forecast, actual) == pytest.approx(2 * level_cost.mean() / 2)
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), non_negative=st.booleans())
-def test_a_quantized_product_is_off_by_half_steps_only(seed: int, non_negative: bool) -> None:
-    random = np.random.default_rng(seed)
-    x = (random.standard_normal((2, 5, 24)) * 10.0 ** random.integers(-6, 6, (2, 5, 1))).astype(np.float32)
-    weight = (random.standard_normal((24, 7)) * 10.0 ** random.integers(-3, 3, 7)).astype(np.float32)
-    x[0, 0], weight[:, 0] = 0, 0
-    x = np.abs(x) if non_negative else x
-    found = product(x, weight, non_negative)
-    step_x = np.abs(x).max(axis=2, keepdims=True) / (255 if non_negative else 127)
-    step_weight = np.abs(weight).max(axis=0) / 127
-    allowed = (
-        step_x / 2 * np.abs(weight).sum(axis=0)
-        + np.abs(x).sum(axis=2, keepdims=True) * step_weight / 2
-        + 24 * step_x * step_weight / 4
-    )
-    assert (np.abs(found - x.astype(np.float64) @ weight) <= allowed * (1 + 1e-5) + 1e-30).all()
-
-
-def test_a_row_does_not_depend_on_its_neighbours(artifacts: dict[str, Path]) -> None:
-    session = OrtSession(artifacts["int8"])
-    context = np.random.default_rng(0).standard_normal((4, 128), dtype=np.float32).cumsum(1)
-    context[3] *= 1e6
-    future = np.full((4, 16), np.nan, np.float32)
-    together = session.run_univariate(context, future)
-    alone = [session.run_univariate(context[n : n + 1], future[:1]) for n in range(4)]
-    np.testing.assert_array_equal(together, np.concatenate(alone))
-
-
-def product(x: np.ndarray, weight: np.ndarray, non_negative: bool) -> np.ndarray:
-    """`quantized_product` alone on onnxruntime."""
-    g = GraphBuilder(precision_of("int8"))
-    quantized_product(g, "weight", "x", weight, non_negative)
-    g.nodes[-1].output[0] = "y"
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        g.nodes,
-        "product",
-        [info("x", TensorProto.FLOAT, list(x.shape))],
-        [info("y", TensorProto.FLOAT, [*x.shape[:2], weight.shape[1]])],
-        list(g.initializers.values()),
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.checker.check_model(model)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0])
 
 
 class Rounded:

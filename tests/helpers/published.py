@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+
+import onnx
 
 from chronos_export.artifact.manifest import Manifest
 from chronos_export.artifact.publishing import publish
@@ -44,3 +52,30 @@ def generation_of(path: Path) -> int:
     assert artifact.file("model.onnx").read_bytes() == b"%d" % generation * 1000
     assert artifact.file("validation/inputs.json").read_text() == f"[{generation}]"
     return generation
+
+
+def printed_commands(folder: Path) -> list[str]:
+    """The lines for a shell in the README of an artifact."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def run_printed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line for a shell in an artifact, with the tools that are installed beside Python."""
+    name, *arguments = shlex.split(command)
+    tool = shutil.which(name, path=str(Path(sys.executable).parent))
+    assert tool is not None, f"there is no {name}"
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in conftest.py
+    return subprocess.run([tool, *arguments], cwd=folder, env=one_thread, capture_output=True, text=True)
+
+
+def copy_without_restored_order(artifact: Path, folder: Path) -> Path:
+    """A copy whose general graph leaves the forecasts in sorted order."""
+    shutil.copytree(artifact, folder)
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for node in model.graph.node:
+        if node.op_type == "Gather" and node.output[0] == "quantile_preds":
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder

@@ -88,6 +88,8 @@ NORMALIZED = "g.Div(g.Sub(g.Concat(context, future, axis=1), loc), scale)"
 OBSERVED_ONLY = "x = g.Where(g.Greater(present, g.number(0.0)), x, g.number(0.0))"
 STEPS = "g.Sub(g.Range(g.integer(0), length, g.integer(1)), start)"
 REST = "rest = g.Expand(g.number(1.0), g.Concat(rows, g.Add(ahead, g.ints(1)), axis=0))"
+CLAMPED = "clamped = g.Max(g.Min(clamped, g.number(-LOWEST)), g.number(LOWEST))"
+REST_OF_CLAMPED = "g.ReduceSum(g.Mul(observed, g.Sub(x, clamped)), g.ints(1))"
 CENTRED = "centred = g.Mul(g.Sub(x, loc), observed)"
 COUNT = "count = g.ReduceSum(observed, g.ints(1))"
 HIDDEN = "hidden = _encode(g, model.encoder, tokens, alive, first, segments)"
@@ -282,6 +284,12 @@ MUTANTS = [
         (CENTRED, CENTRED + "\n    divisor = g.Max(g.Sub(divisor, g.number(1.0)), g.number(1.0))"),
     ),
     _graph("scale of a constant row 1", ("g.number(SCALE_OF_CONSTANT)", "g.number(1.0)")),
+    _graph("an overflowing mean not clamped", (CLAMPED, "pass")),
+    _graph("an overflowing spread not clamped", ("scale = g.Min(scale, g.number(-LOWEST))", "pass")),
+    _graph(
+        "a clamped mean taken further",
+        (CLAMPED, f"{CLAMPED}\n    clamped = g.Add(clamped, g.Div({REST_OF_CLAMPED}, divisor))"),
+    ),
     _graph(
         "scale of an unobserved row 1e-5",
         ("return loc, g.Where(g.Equal(count, g.number(0.0)), g.number(1.0), scale)", "return loc, scale"),

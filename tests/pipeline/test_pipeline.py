@@ -207,6 +207,21 @@ def test_an_infinity_stays_in_its_group(near: Three) -> None:
     assert not out[2].isfinite().all()
 
 
+def test_a_series_whose_sum_overflows_leaves_the_others_their_forecasts(near: Three) -> None:
+    """Two values of NoData, as raster formats mark it: upstream clamps the mean, so 19 of 20 are forecast."""
+    series = noise(20, 100)
+    series[7, [20, 60]] = torch.finfo(torch.float32).min
+    options = {"prediction_length": 16, "cross_learning": True}
+    mine, upstream, exact = (
+        p.predict(list(series), **options) for p in (near.mine, near.upstream, near.exact)
+    )
+    finite = [bool(forecast.isfinite().all()) for forecast in mine]
+    assert finite == [bool(forecast.isfinite().all()) for forecast in upstream]
+    assert finite.count(True) == 19
+    others = [[forecast for n, forecast in enumerate(all_) if n != 7] for all_ in (mine, upstream, exact)]
+    assert_as_upstream(*others)
+
+
 @pytest.mark.parametrize("level", [0.1, 19.99, 123456.789])
 def test_a_constant_covariate_tells_nothing_on_any_level(level: float, demo: Three) -> None:
     """As in float64; where upstream's float32 misses the mean by a bit, that bit is divided by itself."""

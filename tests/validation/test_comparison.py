@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from chronos.chronos2 import Chronos2Model
@@ -21,7 +15,6 @@ from polygraphy.json import load_json
 
 from chronos_export.artifact.reading import Artifact
 from chronos_export.errors import AccuracyError
-from chronos_export.exporting.export import POLYGRAPHY
 from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.progress import Event
 from chronos_export.runtime.session import Floats, Ints
@@ -131,7 +124,10 @@ def test_an_altered_answer_fails(
 
 def test_a_new_crossing_fails_where_the_errors_alone_would_pass() -> None:
     forecast = np.zeros((1, 3, 2), np.float32) + np.array([0.0, 0.1, 0.2], np.float32)[None, :, None]
-    truth = Truth(CASES[0], forecast, np.ones((1, 1, 1)), np.ones(1), limit=np.ones(1))
+    asked = np.ones(forecast.shape, bool)
+    truth = Truth(
+        CASES[0], forecast, asked, scale=np.ones((1, 1, 1)), noise=np.ones(1), noise_db=0.0, limit=np.ones(1)
+    )
     shifted = forecast + np.float32(0.9)
     assert _judge(truth, "mine", shifted).problem == ""
     crossed = forecast.copy()
@@ -217,15 +213,6 @@ def test_every_case_has_a_name_of_its_own_and_is_the_same_every_time() -> None:
         assert a.feed["context"].dtype == a.feed["future_covariates"].dtype == np.float32
 
 
-def polygraphy(folder: Path) -> subprocess.CompletedProcess[str]:
-    """The line of the artifact's README, as printed."""
-    command = shlex.split(POLYGRAPHY)
-    assert command[0] == "polygraphy"
-    tool = shutil.which("polygraphy", path=str(Path(sys.executable).parent))
-    assert tool is not None
-    return subprocess.run([tool, *command[1:]], cwd=folder, capture_output=True, text=True)
-
-
 def test_polygraphy_reads_what_was_left(artifact_of: Callable[[str], Artifact]) -> None:
     folder = artifact_of("small").path / "validation"
     inputs = load_json(str(folder / "inputs.json"))
@@ -234,29 +221,9 @@ def test_polygraphy_reads_what_was_left(artifact_of: Callable[[str], Artifact]) 
     results = json.loads((folder / "results.json").read_text())
     ((runner, iterations),) = golden.items()
     assert runner == "upstream"
-    assert len(inputs) == len(iterations) == len(names) == len({r["case"] for r in results})
+    overflowing = {"overflowing_sums", "overflowing_sums_apart"}
+    assert len(inputs) == len(iterations) == len(names) == len(set(names) - overflowing)
+    assert {*names, *overflowing} == {r["case"] for r in results}
     for feed, iteration in zip(inputs, iterations, strict=True):
         assert set(feed) == {"context", "group_ids", "future_covariates"}
         assert np.asarray(iteration["quantile_preds"]).shape[:2] == (len(feed["context"]), 21)
-
-
-def test_the_printed_polygraphy_command_passes(artifact_of: Callable[[str], Artifact]) -> None:
-    done = polygraphy(artifact_of("small").path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "PASSED" in done.stdout
-
-
-def test_the_printed_polygraphy_command_fails_on_another_model(
-    artifact_of: Callable[[str], Artifact], tmp_path: Path
-) -> None:
-    folder = tmp_path / "mutant"
-    shutil.copytree(artifact_of("small").path, folder)
-    model = onnx.load(folder / "model.onnx", load_external_data=False)
-    for node in model.graph.node:
-        if node.op_type == "Gather" and node.output[0] == "quantile_preds":
-            node.op_type = "Identity"
-            del node.input[1:], node.attribute[:]
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    done = polygraphy(folder)
-    assert done.returncode != 0
-    assert "FAILED" in done.stdout + done.stderr

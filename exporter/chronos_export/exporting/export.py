@@ -25,7 +25,7 @@ from chronos_export.graph.writing import export_onnx
 from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.choice import require_cpu_runtime
+from chronos_export.runtime.choice import CPU_RUNTIMES, ONNXRUNTIME, require_cpu_runtime
 from chronos_export.runtime.opening import cpu_sessions
 from chronos_export.runtime.session import Session
 from chronos_export.runtime.tuning import tune
@@ -36,7 +36,7 @@ VALIDATION = "validation"
 NO_WISHES = EngineOptions()
 POLYGRAPHY = (
     "polygraphy run model.onnx --onnxrt --load-inputs validation/inputs.json "
-    "--load-outputs validation/golden.json --compare snr --snr-threshold 60"
+    "--load-outputs validation/golden.json --compare snr --snr-threshold {}"
 )
 
 
@@ -163,5 +163,13 @@ def _manifest(
         profiles=list(batch),
         engines=engines,
         call_size=asdict(limits),
-        validation={**proof.summary(), "again": ["chronos-export validate .", POLYGRAPHY]},
+        validation={**proof.summary(), "again": _commands(proof, dtype)},
     )
+
+
+def _commands(proof: Proof, dtype: str) -> list[str]:
+    """What proves an artifact again: this package, and Polygraphy where onnxruntime has the products."""
+    with_polygraphy = (
+        [POLYGRAPHY.format(proof.verdict.decibels)] if ONNXRUNTIME in CPU_RUNTIMES[dtype] else []
+    )
+    return ["chronos-export validate .", *with_polygraphy]

@@ -130,11 +130,15 @@ def _location_and_scale(g: GraphBuilder, x: str, observed: str) -> tuple[str, st
     """See `numerics.location_and_scale`."""
     count = g.ReduceSum(observed, g.ints(1))
     divisor = g.Max(count, g.number(1.0))
-    loc = g.Div(g.ReduceSum(x, g.ints(1)), divisor)
-    rest = g.ReduceSum(g.Mul(observed, g.Sub(x, loc)), g.ints(1))
-    loc = g.Add(loc, g.Div(rest, divisor))
+    mean = g.Div(g.ReduceSum(x, g.ints(1)), divisor)
+    rest = g.ReduceSum(g.Mul(observed, g.Sub(x, mean)), g.ints(1))
+    closer = g.Add(mean, g.Div(rest, divisor))
+    clamped = g.Where(g.IsNaN(mean), g.number(0.0), mean)
+    clamped = g.Max(g.Min(clamped, g.number(-LOWEST)), g.number(LOWEST))
+    loc = g.Where(g.Less(g.Abs(closer), g.number(-LOWEST)), closer, clamped)
     centred = g.Mul(g.Sub(x, loc), observed)
     scale = g.Sqrt(g.Div(g.ReduceSum(g.Mul(centred, centred), g.ints(1)), divisor))
+    scale = g.Min(scale, g.number(-LOWEST))
     scale = g.Where(g.Equal(scale, g.number(0.0)), g.number(SCALE_OF_CONSTANT), scale)
     return loc, g.Where(g.Equal(count, g.number(0.0)), g.number(1.0), scale)
 

@@ -5,6 +5,10 @@
     x W = (x8 - zero) W8 * the token's scale * the column's scale, summed in int32
 
 A token is rounded by its own values alone, so a forecast does not depend on the rows that share its call.
+
+x86 without VNNI adds two neighbouring products in 16 bits, which saturate at 32767 (`vpmaddubsw`). A column
+is scaled so that two neighbours of one sign come to 128 at most, and 255 times 128 fits. So every processor
+computes the same integers.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from onnx import TensorProto
 
 from chronos_export.graph.builder import GraphBuilder
 
-LEVELS = 127  # of a sign
+LEVELS = 127  # of a sign, for a token or for two neighbouring weights
 TINY = 1e-30  # the scale of a token of zeros
 
 
@@ -53,5 +57,8 @@ def _quantized_tokens(g: GraphBuilder, x: str, non_negative: bool) -> tuple[str,
 
 
 def round_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    scale = np.maximum(np.abs(weight).max(axis=0), np.float32(TINY)) / np.float32(LEVELS)
+    """int8 columns and their scales; each of two neighbours is rounded up by half a level at most."""
+    neighbours = np.pad(weight, ((0, len(weight) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
+    sums = [np.maximum(sign * neighbours, 0).sum(axis=1).max(axis=0) for sign in (1, -1)]
+    scale = np.maximum(np.maximum(*sums), np.float32(TINY)) / np.float32(LEVELS)
     return np.round(weight / scale).astype(np.int8), scale

@@ -36,16 +36,17 @@ def split_missing(x: Tensor) -> tuple[Tensor, Tensor]:
 def location_and_scale(x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and population deviation of the observed values of each row, [R, 1] each.
 
-    No observation gives (0, 1), a constant row a scale of 1e-5, as upstream's InstanceNorm. The mean of what
-    is left takes back the rounding of the sum, which depends on the order a runtime adds in: on a high level,
-    one may be off by a tenth of the deviation.
+    No observation gives (0, 1), a constant row a scale of 1e-5, and what overflows the largest number there
+    is, all as upstream's InstanceNorm. The mean of what is left takes back the rounding of the sum, which
+    depends on the order a runtime adds in: on a high level, one may be off by a tenth of the deviation.
     """
     count = observed.sum(1, keepdim=True)
     divisor = count.clamp(min=1.0)
-    loc = x.sum(1, keepdim=True) / divisor
-    loc = loc + ((x - loc) * observed).sum(1, keepdim=True) / divisor
+    mean = x.sum(1, keepdim=True) / divisor
+    closer = mean + ((x - mean) * observed).sum(1, keepdim=True) / divisor
+    loc = torch.where(closer.abs() < torch.finfo(x.dtype).max, closer, mean.nan_to_num())
     variance = ((x - loc) * observed).square().sum(1, keepdim=True) / divisor
-    scale = variance.sqrt()
+    scale = variance.sqrt().nan_to_num()
     scale = torch.where(scale == 0, SCALE_OF_CONSTANT, scale)
     return loc, torch.where(count == 0, 1.0, scale)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from chronos_export.graph_contract import INPUTS
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 # Asked once more with every row a group of its own, so that `univariate.onnx` answers them too.
@@ -26,6 +28,7 @@ APART = {
     "longest_horizon",
     "partial_covariates",
     "flag_covariate",
+    "overflowing_sums",
 }
 _CASES: dict[str, Callable[[_Maker], Case]] = {}
 
@@ -49,11 +52,7 @@ class Case:
     @property
     def feed(self) -> dict[str, NDArray[np.generic]]:
         """The graph's inputs by name."""
-        return {
-            "context": self.context,
-            "group_ids": self.group_ids,
-            "future_covariates": self.future_covariates,
-        }
+        return {name: getattr(self, name) for name in INPUTS}
 
     @property
     def is_univariate(self) -> bool:
@@ -104,23 +103,14 @@ class _Maker:
         self, ids: list[int] | Ints, context: Floats | None = None, future: Floats | None = None
     ) -> Case:
         """A case of the given group ids; five and a bit patches of context, two of horizon unless given."""
-        rows = len(ids)
-        if context is None:
-            context = self.series(rows, 5 * self.patch + 3)
-        if future is None:
-            future = self.unknown(rows, 2 * self.patch)
+        context = self.series(len(ids), 5 * self.patch + 3) if context is None else context
+        future = self.unknown(len(ids), 2 * self.patch) if future is None else future
         return Case("", context, np.asarray(ids, dtype=np.int64), future)
 
 
 def _case(make: Callable[[_Maker], Case]) -> Callable[[_Maker], Case]:
-    name = make.__name__
-
-    def named(maker: _Maker) -> Case:
-        made = make(maker)
-        return Case(name, made.context, made.group_ids, made.future_covariates)
-
-    _CASES[name] = named
-    return named
+    _CASES[make.__name__] = lambda maker: replace(make(maker), name=make.__name__)
+    return make
 
 
 @_case
@@ -348,3 +338,13 @@ def ragged_groups_of_three(m: _Maker) -> Case:
     for row, missing in enumerate([0, 2 * m.patch + 1, 4 * m.patch, 3 * m.patch, 0, 5 * m.patch]):
         context[row, :missing] = np.nan
     return m.case([1, 0, 1, 0, 0, 1], context)
+
+
+@_case
+def overflowing_sums(m: _Maker) -> Case:
+    """Two NoData among many values, or among three, and a huge spread: upstream clamps the statistics."""
+    context = m.series(5, 6 * m.patch)
+    context[1:3, -2:] = np.finfo(np.float32).min  # NoData
+    context[2, :-3] = np.nan
+    context[3] *= np.float32(1e25)
+    return m.case([0, 0, 0, 0, 1], context)

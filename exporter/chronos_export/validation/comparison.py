@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from chronos.chronos2 import Chronos2Model
+from numpy.typing import NDArray
 from polygraphy.backend.base import BaseRunner
 
 from chronos_export.graph.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.session import Session
 from chronos_export.validation.cases import Case
-from chronos_export.validation.exact import in_float64
+from chronos_export.validation.exact import LARGEST, in_float64
 from chronos_export.validation.int8 import in_int8
 from chronos_export.validation.runners import (
     REFERENCE,
@@ -52,7 +54,8 @@ class CaseResult:
         runner: Name of the candidate.
         error: Largest scale-free error over all rows, quantiles and steps.
         error_by_quantile: The same for each quantile.
-        noise: Upstream's own largest float32 error on the case.
+        noise: Upstream's own largest error in this type on the case, where it does not overflow.
+        noise_db: Signal over noise of upstream's own forecast in this type, in dB, as Polygraphy computes it.
         worst_of_limit: Largest error in units of what its row allows; above 1 is a failure.
         problem: "" or why the case fails.
     """
@@ -62,6 +65,7 @@ class CaseResult:
     error: float
     error_by_quantile: tuple[float, ...]
     noise: float
+    noise_db: float
     worst_of_limit: float
     problem: str
 
@@ -75,6 +79,15 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return bool(self.results) and not self.failures
+
+    @property
+    def decibels(self) -> int:
+        """Signal over noise that Polygraphy may ask of every case, 60 dB at most.
+
+        Ten times what upstream itself loses in the type of the candidates is 20 dB less than it has.
+        """
+        own = [result.noise_db for result in self.results if math.isfinite(result.noise_db)]
+        return math.floor(min(60.0, *(found - 20 * math.log10(NOISE_FACTOR) for found in own)))
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:
@@ -94,7 +107,7 @@ class Verdict:
 
 def _row(result: CaseResult) -> dict[str, Any]:
     row = asdict(result)
-    del row["error_by_quantile"]
+    del row["error_by_quantile"], row["noise_db"]
     return row
 
 
@@ -105,15 +118,19 @@ class Truth:
     Attributes:
         case: The case.
         forecast: float32 [rows, quantiles, steps], upstream's answer.
+        asked: bool [rows, quantiles, steps], where the error allowed cannot overflow float32.
         scale: float64 [rows, 1, 1], what errors of each row are divided by.
-        noise: float64 [rows], upstream's own scale-free float32 error.
+        noise: float64 [rows], upstream's own scale-free error in the type of the candidates.
+        noise_db: Signal over noise of the same.
         limit: float64 [rows], the error allowed.
     """
 
     case: Case
     forecast: Floats
+    asked: NDArray[np.bool_]
     scale: Floats
     noise: Floats
+    noise_db: float
     limit: Floats
 
 
@@ -176,28 +193,49 @@ def _in_precision(model: Chronos2Model, precision: Precision) -> Upstream | None
 def _truth(exact: Chronos2Model, alike: Upstream | None, case: Case, forecast: Floats) -> Truth:
     exact_forecast = upstream_forecast(exact, case, torch.float64).numpy()
     context = torch.from_numpy(case.context)[:, -exact.chronos_config.context_length :]
-    _, (_, scale) = exact.instance_norm(context)
-    scale = scale[..., None].numpy()
+    _, statistics = exact.instance_norm(context)
+    loc, scale = (statistic[..., None].numpy() for statistic in statistics)
     own = forecast if alike is None else upstream_forecast(alike, case, torch.float32).numpy()
-    noise = (np.abs(own - exact_forecast) / scale).max(axis=(1, 2))
-    rounding = (np.finfo(np.float32).eps * np.abs(exact_forecast) / scale).max(axis=(1, 2))
-    # Where upstream overflows its own narrow type, nothing but a finite forecast can be asked for.
+    error = np.abs(own - exact_forecast) / scale
+    seen = np.isfinite(forecast) & np.isfinite(error)
+    noise = np.where(seen, error, 0).max(axis=(1, 2))
+    rounding = np.finfo(np.float32).eps * np.where(seen, np.abs(exact_forecast) / scale, 0).max(axis=(1, 2))
     # A row that upstream happens to hit exactly is allowed what a typical row of the case is.
-    finite = noise[np.isfinite(noise)] if np.isfinite(noise).any() else np.zeros(1)
-    common = np.median(finite) if alike is None else finite.max()
-    floor = np.maximum(rounding, common)
-    limit = np.where(np.isfinite(noise), NOISE_FACTOR * np.maximum(noise, floor), np.inf)
-    return Truth(case, forecast, scale, noise, limit)
+    common = np.median(noise) if alike is None else noise.max()
+    limit = NOISE_FACTOR * np.maximum(noise, np.maximum(rounding, common))
+    # Where upstream overflows its own narrow type, nothing but a finite forecast can be asked for.
+    lost = (np.isfinite(forecast) & ~np.isfinite(own)).any(axis=(1, 2))
+    room = LARGEST - np.where(lost, 1, limit)[:, None, None] * scale
+    return Truth(
+        case=case,
+        forecast=forecast,
+        asked=(np.abs(forecast) < room) & (np.abs(forecast - loc) < room),
+        scale=scale,
+        noise=np.where(lost, np.inf, noise),
+        noise_db=_decibels(own, exact_forecast),
+        limit=np.where(lost, np.inf, limit),
+    )
+
+
+def _decibels(forecast: Floats, exact: Floats) -> float:
+    """Signal over noise; not finite where a forecast overflows."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        noise = np.square(forecast - exact).mean()
+        return float(10 * np.log10(np.square(exact).mean() / noise))
 
 
 def _judge(truth: Truth, runner: str, forecast: Floats | Exception) -> CaseResult:
     problem = _no_forecast(truth, forecast)
     if problem or isinstance(forecast, Exception):
         blank = (float("inf"),) * truth.forecast.shape[1]
-        return CaseResult(truth.case.name, runner, float("inf"), blank, float("nan"), float("inf"), problem)
-    error = np.abs(forecast.astype(np.float64) - truth.forecast) / truth.scale
+        nan, inf = float("nan"), float("inf")
+        return CaseResult(truth.case.name, runner, inf, blank, nan, truth.noise_db, inf, problem)
+    mine, theirs = (
+        np.where(truth.asked, found, 0).astype(np.float64) for found in (forecast, truth.forecast)
+    )
+    error = np.abs(mine - theirs) / truth.scale
     worst = float((error.max(axis=(1, 2)) / truth.limit).max())
-    crossing = _crossings(forecast, truth.scale) - _crossings(truth.forecast, truth.scale)
+    crossing = _crossings(mine, truth.scale) - _crossings(theirs, truth.scale)
     crossing = crossing.max(axis=(1, 2), initial=0.0)
     if not worst <= 1:  # NaN too, which is what upstream's own NaN would make of it
         problem = f"error {worst:.3g} times what its row allows"
@@ -208,7 +246,8 @@ def _judge(truth: Truth, runner: str, forecast: Floats | Exception) -> CaseResul
         runner=runner,
         error=float(error.max()),
         error_by_quantile=tuple(float(e) for e in error.max(axis=(0, 2))),
-        noise=float(truth.noise.max()),
+        noise=float(truth.noise[np.isfinite(truth.noise)].max(initial=0)),
+        noise_db=truth.noise_db,
         worst_of_limit=worst,
         problem=problem,
     )
@@ -220,12 +259,14 @@ def _no_forecast(truth: Truth, forecast: Floats | Exception) -> str:
         return f"{type(forecast).__name__}: {forecast}"
     if forecast.shape != truth.forecast.shape:
         return f"shape {list(forecast.shape)} instead of {list(truth.forecast.shape)}"
-    return "" if np.isfinite(forecast).all() else "NaN or Inf"
+    if not truth.asked.any():
+        return "upstream itself forecasts nothing but NaN and Inf"
+    return "" if np.isfinite(forecast[truth.asked]).all() else "NaN or Inf"
 
 
 def _crossings(forecast: Floats, scale: Floats) -> Floats:
     """How far each quantile lies above the next one, at each step: [rows, quantiles - 1, steps]."""
-    return np.maximum(-np.diff(forecast.astype(np.float64), axis=1) / scale, 0)
+    return np.maximum(-np.diff(forecast, axis=1) / scale, 0)
 
 
 def _attempt(runner: BaseRunner, case: Case) -> Floats | Exception:

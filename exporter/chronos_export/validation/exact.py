@@ -14,6 +14,8 @@ from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.layers import Chronos2LayerNorm, Chronos2RotaryEmbedding
 from torch import Tensor, nn
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 def in_float64(model: Chronos2Model) -> Chronos2Model:
     """A copy of an upstream model that computes everything in float64."""
@@ -39,8 +41,8 @@ class _InstanceNorm(nn.Module):
     def forward(self, x: Tensor, loc_scale: tuple[Tensor, Tensor] | None = None) -> Any:
         x = x.double()
         if loc_scale is None:
-            loc = x.nanmean(-1, keepdim=True).nan_to_num(0.0)
-            scale = (x - loc).square().nanmean(-1, keepdim=True).sqrt().nan_to_num(1.0)
+            loc = _mean(x).nan_to_num(0.0, LARGEST, -LARGEST)
+            scale = _mean((x - loc).square()).sqrt().nan_to_num(1.0, LARGEST)
             loc_scale = loc, torch.where(scale == 0, self.eps, scale)
         loc, scale = loc_scale
         x = (x - loc) / scale
@@ -49,6 +51,12 @@ class _InstanceNorm(nn.Module):
     def inverse(self, x: Tensor, loc_scale: tuple[Tensor, Tensor]) -> Tensor:
         loc, scale = loc_scale
         return (x.sinh() if self.use_arcsinh else x) * scale + loc
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Of what is observed in each row; infinite where float32 cannot hold the sum, which upstream clamps."""
+    total = x.nansum(-1, keepdim=True)
+    return torch.where(total.abs() > LARGEST, total.sign() * torch.inf, x.nanmean(-1, keepdim=True))
 
 
 class _LayerNorm(nn.Module):

@@ -104,13 +104,21 @@ def ask(runner: BaseRunner, case: Case) -> Floats:
 
 
 def save_answers(folder: Path, cases: Sequence[Case], answers: Sequence[Floats]) -> None:
-    """Write the inputs and upstream's answers in Polygraphy's format, and the names of the cases."""
-    save_json([case.feed for case in cases], str(folder / "inputs.json"))
+    """Write the inputs and upstream's answers in Polygraphy's format, and the names of the cases.
+
+    A case whose squares overflow float32 is left out: Polygraphy sums them over the whole answer.
+    """
+    kept = [(case, answer) for case, answer in zip(cases, answers, strict=True) if _is_measurable(answer)]
+    save_json([case.feed for case, _ in kept], str(folder / "inputs.json"))
     golden = RunResults()
-    golden.add([{OUTPUT: answer} for answer in answers], runner_name=REFERENCE)
+    golden.add([{OUTPUT: answer} for _, answer in kept], runner_name=REFERENCE)
     golden.save(str(folder / "golden.json"))
-    names = "\n".join(f"{number}\t{case.name}" for number, case in enumerate(cases))
+    names = "\n".join(f"{number}\t{case.name}" for number, (case, _) in enumerate(kept))
     (folder / "cases.tsv").write_text(names + "\n")
+
+
+def _is_measurable(answer: Floats) -> bool:
+    return bool(np.square(answer, dtype=np.float64).sum() < np.finfo(np.float32).max)
 
 
 @contextmanager
