@@ -8,7 +8,11 @@ accelerate  Chronos2Pipeline -> the same on PyTorch, with group attention by seg
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime reads it once, when it is imported, and would write to the user's cache and report to Microsoft.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from chronos_export.exporting.export import export

@@ -71,8 +71,8 @@ def test_export(exported: tuple[subprocess.CompletedProcess[str], Path]) -> None
     assert open_artifact(artifact).manifest.profiles == [100, 2000]
 
 
-def test_validate(artifact: Path) -> None:
-    done = run("validate", artifact, "--json")
+def test_validate(artifact: Path, toy: Path) -> None:
+    done = run("validate", artifact, "--model", toy, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     *stages, result = events(done.stdout)
     assert {event["event"] for event in stages} == {"stage"}

@@ -102,7 +102,7 @@ def test_an_unknown_dtype_is_refused_before_anything_is_made(near: str, tmp_path
 
 def test_an_artifact_is_proven_again(near: str, tmp_path: Path) -> None:
     export(near, output=tmp_path / "artifact")
-    assert validate_artifact(tmp_path / "artifact").passed
+    assert validate_artifact(tmp_path / "artifact", source=near).passed
 
 
 def test_an_artifact_of_another_checkpoint_is_not_proven(tmp_path: Path) -> None:

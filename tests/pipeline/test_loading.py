@@ -81,21 +81,21 @@ class Stands(OrtSession):
         return super().run(context, group_ids, future_covariates) * self.factor
 
 
-def test_validate_asks_the_engine_too(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_asks_the_engine_too(artifact: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Stands(artifact)
     monkeypatch.setattr(engine_proof, "why_not_here", lambda info: "")
     monkeypatch.setattr(engine_proof, "_session", lambda info: session)
-    (engine,) = validate_artifact(artifact).engines
+    (engine,) = validate_artifact(artifact, source=str(small)).engines
     assert engine.cases > 1
     assert engine.line.startswith(f"tensorrt-rtx.plan was asked {engine.cases} cases")
     session.factor = 1.01
     with pytest.raises(AccuracyError, match="tensorrt-rtx on "):
-        validate_artifact(artifact)
+        validate_artifact(artifact, source=str(small))
 
 
 @without_gpu
-def test_validate_says_why_an_engine_was_not_asked(artifact: Path) -> None:
-    (engine,) = validate_artifact(artifact).engines
+def test_validate_says_why_an_engine_was_not_asked(artifact: Path, small: Path) -> None:
+    (engine,) = validate_artifact(artifact, source=str(small)).engines
     assert engine.line == (
         "tensorrt-rtx.plan was not run: it runs on compute capability 8.6, 12.0, and this machine has no GPU"
     )
@@ -113,7 +113,7 @@ def test_another_gpu(artifact: Path, monkeypatch: pytest.MonkeyPatch, small: Pat
     with pytest.raises(MachineError, match=r"8\.6, 12\.0, and this machine has 8\.9") as raised:
         load(artifact, runtime="tensorrt-rtx")
     assert raised.value.fix == (
-        f"chronos-export --model {small} --batch 3,5 --dtype float32 --runtime tensorrt-rtx"
+        f"chronos-export --model ./{small.name} --batch 3,5 --dtype float32 --runtime tensorrt-rtx"
         f" --attention plugin --context 64 --horizon 32 --compute-capability 8.9 -o {artifact} --force"
     )
 
@@ -159,7 +159,7 @@ def test_a_flipped_bit_is_found_before_anything_else(
     with pytest.raises(IntegrityError, match=r"tensorrt-rtx\.plan has been altered") as raised:
         load(artifact, runtime="tensorrt-rtx")
     assert raised.value.fix == (
-        f"chronos-export --model {small} --batch 3,5 --dtype float32 --runtime tensorrt-rtx"
+        f"chronos-export --model ./{small.name} --batch 3,5 --dtype float32 --runtime tensorrt-rtx"
         f" --attention plugin --context 64 --horizon 32 --compute-capability 8.6,12.0 -o {artifact} --force"
     )
 

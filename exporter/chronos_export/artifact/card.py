@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chronos_export.artifact.manifest import Manifest
+from chronos_export.artifact.naming import FOLDER
 
 
 def write_card(folder: Path, manifest: Manifest) -> None:
@@ -19,7 +20,7 @@ def _lines(manifest: Manifest) -> list[str]:
     made_by = ", ".join(f"{package} {number}" for package, number in manifest.created_by.items())
     profiles = ", ".join(str(rows) for rows in manifest.profiles) or "none"
     return [
-        f"# {checkpoint.get('source')}, exported",
+        f"# {str(checkpoint.get('source')).removeprefix(FOLDER)}, exported",
         "",
         f"Chronos-2 from `{checkpoint.get('source')}`{revision}, licence {checkpoint.get('licence')}, "
         f"in {manifest.dtype}. Model digest `{checkpoint.get('digest')}`.",

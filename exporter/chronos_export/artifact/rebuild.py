@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chronos_export.artifact.manifest import Manifest
+from chronos_export.artifact.naming import find_source
 from chronos_export.machine.gpu import device_capability
 
 
@@ -18,11 +19,12 @@ def rebuild_command(path: Path, manifest: Manifest, runtime: str | None = None) 
         manifest: What was in it.
         runtime: Of an engine to build for this machine; None exports what was there, for the same GPUs.
     """
+    source = str(manifest.checkpoint.get("source", "MODEL"))
     wanted = runtime or next((engine.get("runtime") for engine in manifest.engines), None)
     entry: dict[str, Any] = next((e for e in manifest.engines if e.get("runtime") == wanted), {})
     gpus = [device_capability()] if runtime else entry.get("compute_capabilities", [])
     options = {
-        "--model": manifest.checkpoint.get("source", "MODEL"),
+        "--model": find_source(source, path) or source,
         "--revision": manifest.checkpoint.get("revision"),
         "--batch": ",".join(str(rows) for rows in manifest.profiles) or "100",
         "--dtype": manifest.dtype,

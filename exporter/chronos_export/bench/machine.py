@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from chronos_export.machine.cpu import available_cores
+from chronos_export.machine.openvino import import_openvino
 from chronos_export.machine.packages import is_installed
 
 COPIED = 2**28  # bytes, more than caches hold
@@ -79,7 +80,7 @@ def _onnxruntime(a: Tensor, b: Tensor) -> Callable[[], object]:
 
 
 def _openvino(a: Tensor, b: Tensor) -> Callable[[], object]:
-    import openvino
+    openvino = import_openvino()
     from openvino import opset13
 
     left = opset13.parameter(list(a.shape), openvino.Type.f32)

@@ -11,8 +11,8 @@ from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
 
 from chronos_export.artifact.reading import Artifact, open_artifact
-from chronos_export.checkpoint.loading import load_checkpoint
 from chronos_export.checkpoint.quiet import quiet
+from chronos_export.exporting.export import load_source
 from chronos_export.graph.precision import PRECISIONS
 from chronos_export.graph.writing import export_onnx
 from chronos_export.model.rewrite import rewrite, univariate
@@ -105,13 +105,12 @@ def published_subject(path: Path, work: Path) -> Subject:
     """An artifact, with upstream's model from the checkpoint that it was made from.
 
     Raises:
-        ChronosExportError: See `artifact.open_artifact` and `checkpoint.load_checkpoint`.
+        ChronosExportError: See `reading.open_artifact` and `export.load_source`.
     """
     artifact = open_artifact(path)
-    made_from = artifact.manifest.checkpoint
-    checkpoint = load_checkpoint(made_from["source"], made_from["revision"])
+    checkpoint = load_source(artifact)
     return Subject(
-        name=f"{path.name}, from {made_from['source']}",
+        name=f"{path.name}, from {artifact.manifest.checkpoint['source']}",
         model=checkpoint.pipeline.model,
         checkpoint=checkpoint.files.folder,
         work=work,

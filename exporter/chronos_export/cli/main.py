@@ -173,8 +173,9 @@ def cli(
 
 @cli.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--model", "source", metavar="DIR", help="Its checkpoint, if not beside the artifact or here.")
 @talking
-def validate(console: Console, artifact: Path) -> None:
+def validate(console: Console, artifact: Path, source: str | None) -> None:
     """Prove an artifact again, on this machine."""
     from chronos_export.artifact.reading import open_artifact
 
@@ -183,7 +184,7 @@ def validate(console: Console, artifact: Path) -> None:
         with stage("start", console.report):
             from chronos_export.exporting.export import validate_artifact
 
-        summary = validate_artifact(artifact, report=console.report).summary()
+        summary = validate_artifact(artifact, console.report, source=source).summary()
     for line in _proof_lines(summary):
         console.note(line)
     console.result(

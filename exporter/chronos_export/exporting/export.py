@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -12,14 +13,14 @@ import torch
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.manifest import Manifest
-from chronos_export.artifact.naming import default_output
+from chronos_export.artifact.naming import default_output, find_source, recorded_source
 from chronos_export.artifact.publishing import publish
 from chronos_export.artifact.reading import Artifact, open_artifact
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.checkpoint.loading import Checkpoint, load_checkpoint
 from chronos_export.checkpoint.quiet import quiet
 from chronos_export.engine.choice import EngineOptions, build_engines, choose, require
-from chronos_export.errors import IntegrityError
+from chronos_export.errors import IntegrityError, UsageError
 from chronos_export.graph.precision import Precision, precision_of
 from chronos_export.graph.writing import export_onnx
 from chronos_export.model.rewrite import rewrite, univariate
@@ -78,8 +79,6 @@ def export(
     require_cpu_runtime(precision.name, has_engine=choose(engine, precision)[0] is not None)
     if not precision.is_exact:
         require_real_series()
-    if source != "demo" and Path(source).is_dir():
-        source = str(Path(source).resolve())  # so that `validate` finds it from any folder
     output = Path(output) if output is not None else default_output(source, tuple(batch))
     with publish(output, overwrite=overwrite, keep_failed=keep_failed) as staging:
         with stage("load", report):
@@ -113,26 +112,55 @@ def write_graphs(checkpoint: Checkpoint, folder: Path, precision: Precision) -> 
         export_onnx(segmented, univariate(segmented), folder, metadata, precision)
 
 
-def validate_artifact(path: Path | str, report: Report = ignore) -> Proof:
+def validate_artifact(path: Path | str, report: Report = ignore, *, source: str | None = None) -> Proof:
     """The proof again, on this machine: an artifact's graphs and engines against its checkpoint.
 
+    Args:
+        path: The artifact's folder.
+        report: Told of every stage.
+        source: Where its checkpoint is, if that is a folder that lies neither beside the artifact nor here.
+
     Raises:
+        UsageError: Its checkpoint is not found.
         IntegrityError: The artifact is damaged, or its checkpoint is no longer the one it was made from.
         AccuracyError: The artifact does not forecast what upstream does.
     """
     with stage("load", report):
         artifact = open_artifact(path)
-        made_from = artifact.manifest.checkpoint
-        checkpoint = load_checkpoint(made_from["source"], made_from["revision"], report)
-        if checkpoint.digest != made_from["digest"]:
-            raise IntegrityError(
-                f"{made_from['source']} has digest {checkpoint.digest}, "
-                f"the artifact was made from {made_from['digest']}",
-                fix=rebuild_command(artifact.path, artifact.manifest),
-            )
+        checkpoint = load_source(artifact, source, report)
     engines = [EngineInfo.from_entry(entry, artifact.path) for entry in artifact.manifest.engines]
     precision = precision_of(artifact.manifest.dtype)
     return prove(checkpoint, cpu_sessions(artifact.path, precision.name), engines, precision, report)
+
+
+def load_source(artifact: Artifact, source: str | None = None, report: Report = ignore) -> Checkpoint:
+    """Load the checkpoint that an artifact was made from.
+
+    Args:
+        artifact: Verified.
+        source: Where it is; None looks where it was, and for a folder beside the artifact and here.
+        report: Told of a download.
+
+    Raises:
+        UsageError: It is not found.
+        IntegrityError: It is another one.
+    """
+    made_from = artifact.manifest.checkpoint
+    found = source or find_source(made_from["source"], artifact.path)
+    if found is None:
+        raise UsageError(
+            f"{artifact.path} was made from a folder named {Path(made_from['source']).name},"
+            " which is neither beside it nor here",
+            allowed=f"the folder of the model with digest {made_from['digest']}",
+            fix=f"{shlex.join(['chronos-export', 'validate', str(artifact.path)])} --model FOLDER",
+        )
+    checkpoint = load_checkpoint(found, None if source else made_from["revision"], report)
+    if checkpoint.digest != made_from["digest"]:
+        raise IntegrityError(
+            f"{found} has digest {checkpoint.digest}, the artifact was made from {made_from['digest']}",
+            fix=rebuild_command(artifact.path, artifact.manifest),
+        )
+    return checkpoint
 
 
 def _tuned(sessions: dict[str, Session], checkpoint: Checkpoint) -> Limits:
@@ -153,7 +181,7 @@ def _manifest(
 ) -> Manifest:
     return Manifest(
         checkpoint={
-            "source": checkpoint.source,
+            "source": recorded_source(checkpoint.source),
             "revision": checkpoint.revision,
             "digest": checkpoint.digest,
             "licence": checkpoint.licence,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE
 from chronos_export.machine.cpu import available_cores
+from chronos_export.machine.openvino import import_openvino
 from chronos_export.runtime.session import Floats, Ints, SingleThreaded
 
 FILES = {GENERAL: INLINED, UNIVARIATE: UNIVARIATE}  # what OpenVINO reads for each graph
@@ -82,6 +83,4 @@ class _Graph:
 @cache
 def _core() -> Any:
     """OpenVINO itself, kept: with the last of its cores goes the stack that it made signals run on."""
-    import openvino
-
-    return openvino.Core()
+    return import_openvino().Core()
