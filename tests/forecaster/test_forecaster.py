@@ -49,7 +49,7 @@ def calls() -> st.SearchStrategy[dict[str, Any]]:
     return st.sampled_from([1, 5, 16, 17, 32, 33, 64, 90]).flatmap(call)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(call=calls())
 def test_predict(call: dict[str, Any], opened: Opened) -> None:
     with sort_is_stable():
@@ -57,7 +57,7 @@ def test_predict(call: dict[str, Any], opened: Opened) -> None:
     same(opened.forecaster.predict(**call), opened.loaded.predict(**call), theirs)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     call=calls(),
     levels=st.lists(st.sampled_from([0.0, 0.001, 0.1, 0.13, 0.5, 0.9, 0.999, 1.0]), min_size=1, max_size=5),

@@ -23,7 +23,7 @@ def same(mine: np.ndarray, theirs: torch.Tensor) -> bool:
     return np.array_equal(mine, theirs.numpy(), equal_nan=True)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(given_inputs=inputs(HORIZON), batch_size=st.integers(1, 12), context_length=st.integers(1, 100))
 def test_rows_are_upstreams(given_inputs: Any, batch_size: int, context_length: int) -> None:
     theirs = Chronos2Dataset(given_inputs, context_length, HORIZON, batch_size, 16, mode=DatasetMode.TEST)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-NUMERIC, CATEGORICAL = ("float32", "float64", "integers"), ("booleans", "strings", "objects")
+NUMERIC, CATEGORICAL = ("float32", "float64", "integers"), ("booleans", "strings", "gaps", "objects")
 WORDS = np.array(["fair", "rain", "snow", "nan", "Z", "a", ""])
 OBJECTS = np.array(["fair", "rain", None, float("nan"), True, 3, 2.5], dtype=object)
 
@@ -32,6 +32,8 @@ def covariate(random: Generator, kind: str, steps: int) -> NDArray[Any]:
             return random.random(steps) < 0.5
         case "strings":
             return random.choice(WORDS[: random.integers(1, len(WORDS) + 1)], steps)
+        case "gaps":
+            return np.where(random.random(steps) < 0.3, None, covariate(random, "strings", steps))
         case "objects":
             return random.choice(OBJECTS, steps)
         case "integers":

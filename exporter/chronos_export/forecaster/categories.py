@@ -32,8 +32,8 @@ class Categories:
     def codes_of(self, values: Sequence[Any]) -> Ints:
         """Return the codes of other values: positions in `self.values`, `MISSING` or `UNSEEN`."""
         if {_kind(self.values), _kind(values)} == {bool, Number}:
-            return _codes(values, ())  # True is not 1 here
-        return _codes(values, self.values)
+            return codes_among(values, ())  # True is not 1 here
+        return codes_among(values, self.values)
 
 
 def categorize(values: Sequence[Any], order: Sequence[Hashable] | None = None) -> Categories:
@@ -45,21 +45,22 @@ def categorize(values: Sequence[Any], order: Sequence[Hashable] | None = None) -
             sorted; or as they appear, where they cannot be compared.
     """
     if order is None:
-        present = [value for value in dict.fromkeys(values) if not _is_missing(value)]
+        present = [value for value in dict.fromkeys(values) if not is_missing(value)]
         try:
             order = sorted(present, key=lambda value: (isinstance(value, str), value))
         except TypeError:
             order = present
-    return Categories(_codes(values, order), order)
+    return Categories(codes_among(values, order), order)
 
 
-def _codes(values: Sequence[Any], categories: Sequence[Hashable]) -> Ints:
+def codes_among(values: Sequence[Any], categories: Sequence[Hashable]) -> Ints:
+    """Return the positions of values among categories, `MISSING` or `UNSEEN`."""
     known = {value: code for code, value in enumerate(categories)}
-    codes = {v: MISSING if _is_missing(v) else known.get(v, UNSEEN) for v in dict.fromkeys(values)}
+    codes = {v: MISSING if is_missing(v) else known.get(v, UNSEEN) for v in dict.fromkeys(values)}
     return np.fromiter((codes[value] for value in values), np.int64, len(values))
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a value is None, or differs from itself like NaN, or cannot tell, like pandas' NA."""
     try:
         return value is None or bool(value != value)
@@ -69,6 +70,6 @@ def _is_missing(value: Any) -> bool:
 
 def _kind(values: Sequence[Any]) -> type:
     """`bool` or `Number` if all values are, but for those that are missing; else `object`."""
-    types = {type(value) for value in values if not _is_missing(value)}
+    types = {type(value) for value in values if not is_missing(value)}
     kinds = {bool if kind is bool else Number if issubclass(kind, Number) else object for kind in types}
     return kinds.pop() if len(kinds) == 1 else object

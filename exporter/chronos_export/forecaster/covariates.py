@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chronos_export.forecaster.categories import MISSING, UNSEEN, Categories
 from chronos_export.forecaster.task import Task
@@ -24,11 +23,11 @@ class Covariate:
 
     Attributes:
         past: float32 [steps of all tasks], or as many categories.
-        future: [tasks * prediction_length], numbers or categories as the past has them; None if not known.
+        future: float32 [tasks * prediction_length], or as many values of the categories; None if not known.
     """
 
     past: Floats | Categories
-    future: NDArray[Any] | None
+    future: Floats | list[Any] | None
 
 
 def tasks_of(
@@ -63,8 +62,8 @@ def _numbers(
     """A covariate's past and future."""
     past, future = covariate.past, covariate.future
     if not isinstance(past, Categories):
-        return past, None if future is None else np.asarray(future, dtype=np.float32)
-    codes = past.codes_of([] if future is None else future.tolist())
+        return past, None if future is None else np.asarray(future)
+    codes = past.codes_of([] if future is None else list(future))
     if len(targets) == 1:
         tasks = np.arange(len(lengths))
         owners = np.repeat(tasks, lengths), np.repeat(tasks, prediction_length if len(codes) else 0)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from chronos_export.errors import UsageError
 from chronos_export.forecaster.categories import categorize
 from chronos_export.forecaster.covariates import Covariate, tasks_of
-from chronos_export.forecaster.task import Task, as_array, as_floats
-from chronos_export.runtime.session import Floats
+from chronos_export.forecaster.task import Task, as_array, as_floats, parsed
 
 Item = Mapping[str, Any]
 KEYS = TARGET, PAST, FUTURE = "target", "past_covariates", "future_covariates"
@@ -36,7 +35,7 @@ def of_dictionaries(items: Sequence[Item], prediction_length: int) -> list[Task]
     for index, item in enumerate(items):
         _check_shapes(index, item, prediction_length)
     _check_alike(items)
-    targets = [np.atleast_2d(_as_target(item)) for item in items]
+    targets = [np.atleast_2d(parsed(as_array(item[TARGET]))) for item in items]
     lengths = [values.shape[1] for values in targets]
     if not any(lengths):
         raise UsageError("no target has a time step", allowed="at least one with at least one step")
@@ -46,16 +45,12 @@ def of_dictionaries(items: Sequence[Item], prediction_length: int) -> list[Task]
     return tasks_of(np.concatenate(targets, axis=1), covariates, lengths, prediction_length)
 
 
-def _as_target(item: Item) -> Floats:
-    with np.errstate(over="ignore"):
-        return np.asarray(as_array(item[TARGET]), dtype=np.float32)
-
-
 def _covariate(items: Sequence[Item], name: str, has_future: bool) -> Covariate:
     past = _joined(items, PAST, name)
-    numeric = np.issubdtype(past.dtype, np.number)
     future = _joined(items, FUTURE, name) if has_future else None
-    return Covariate(as_floats(past) if numeric else categorize(past.tolist()), future)
+    if np.issubdtype(past.dtype, np.number):
+        return Covariate(as_floats(past), None if future is None else parsed(future))
+    return Covariate(categorize(past.tolist()), None if future is None else future.tolist())
 
 
 def _joined(items: Sequence[Item], kind: str, name: str) -> NDArray[Any]:

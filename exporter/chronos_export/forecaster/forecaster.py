@@ -132,6 +132,68 @@ class Forecaster:
         """
         return predict_quantiles(self._model, inputs, prediction_length, quantile_levels, **options)
 
+    def predict_df(
+        self,
+        df: Any,
+        future_df: Any = None,
+        id_column: str = "item_id",
+        timestamp_column: str = "timestamp",
+        target: str | Sequence[str] = "target",
+        prediction_length: int | None = None,
+        quantile_levels: Sequence[float] = LEVELS,
+        batch_size: int = BATCH_SIZE,
+        context_length: int | None = None,
+        cross_learning: bool = False,
+        validate_inputs: bool = True,
+        freq: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Forecast a long data frame of pandas, Polars, PyArrow or another library that narwhals knows.
+
+        Args:
+            df: A row for each series and time stamp. What is neither id nor time stamp nor target is a
+                covariate: a number or, if it is anything else, a category.
+            future_df: A row for each series and step ahead, with those covariates that are known.
+            id_column: Says which series a row is of.
+            timestamp_column: Time stamps without a time zone, or strings of them, at regular distances.
+            target: The column, or the columns, to forecast.
+            prediction_length: As for `predict`.
+            quantile_levels: As for `predict_quantiles`.
+            batch_size: As for `predict`.
+            context_length: As for `predict`.
+            cross_learning: As for `predict`.
+            validate_inputs: Whether the frames are checked and sorted; else their rows must be by series and
+                time, those of `future_df` for the same series in the same order.
+            freq: How far apart time stamps are, like "15min", "h", "D", "B", "W-SUN", "MS" or "QE-DEC"; found
+                in `df` if None.
+            options: Those of `predict`.
+
+        Returns:
+            A frame as `df` is one, with a row for each series, target and step: the id, the time stamp,
+            `target_name`, `predictions` (the median), and a column for each level.
+
+        Raises:
+            UsageError: A frame or an argument cannot be used.
+        """
+        from chronos_export.forecaster.frames import predict_df  # narwhals is for frames alone
+
+        return predict_df(
+            self._model,
+            df,
+            future_df,
+            id_column,
+            timestamp_column,
+            target,
+            prediction_length,
+            quantile_levels,
+            batch_size=batch_size,
+            context_length=context_length,
+            cross_learning=cross_learning,
+            validate_inputs=validate_inputs,
+            freq=freq,
+            **options,
+        )
+
     def __repr__(self) -> str:
         return f"<Forecaster of {self._name}>"
 

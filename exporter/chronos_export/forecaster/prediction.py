@@ -90,11 +90,16 @@ def predict_quantiles(
     return quantiles, [rows[..., median] for rows in by_step]
 
 
+def steps_ahead(model: Model, prediction_length: int | None) -> int:
+    """Return how many steps are asked for; None asks for the model's longest horizon."""
+    steps = model.prediction_length if prediction_length is None else prediction_length
+    if steps < 1:
+        raise UsageError(f"prediction_length is {steps}", allowed="1 step or more")
+    return steps
+
+
 def _horizon(model: Model, asked: int | None, limited: bool) -> int:
-    longest = model.prediction_length
-    horizon = longest if asked is None else asked
-    if horizon < 1:
-        raise UsageError(f"prediction_length is {horizon}", allowed="1 step or more")
+    longest, horizon = model.prediction_length, steps_ahead(model, asked)
     if horizon > longest:
         advice = f"We recommend keeping prediction length <= {longest}. The model was not trained for more."
         if limited:

@@ -61,3 +61,16 @@ def as_floats(values: NDArray[Any]) -> Floats:
         )
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
+
+
+def parsed(values: NDArray[Any]) -> Floats:
+    """Return numbers, or what can be read as some, as float32.
+
+    Raises:
+        InputTypeError: They cannot.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(f"a series holds what is no number: {error}", allowed="numbers") from error
