@@ -17,13 +17,13 @@ PACKAGE = Path(__file__).parents[1] / "exporter" / "chronos_export"
 # Each room may import itself and what stands before it.
 ORDER = (
     *("errors", "progress", "interruption", "graph_contract"),
-    *("machine", "artifact", "checkpoint", "model", "graph", "engine"),
+    *("untrusted", "machine", "artifact", "checkpoint", "model", "graph", "engine"),
     *("runtime", "forecaster", "pipeline", "validation", "exporting"),
     *("serving", "bulk", "bench", "cli", "__main__"),
 )
 RUN_WING = {
     *("errors", "progress", "interruption", "graph_contract"),
-    *("machine", "artifact", "runtime", "forecaster", "pipeline", "serving", "bulk"),
+    *("untrusted", "machine", "artifact", "runtime", "forecaster", "pipeline", "serving", "bulk"),
 }
 EXPORT_ONLY = ("torch", "transformers", "chronos", "onnx", "polygraphy", "tensorrt", "tensorrt_rtx", "pandas")
 

@@ -53,12 +53,14 @@ def check_demo(setting: Setting) -> Iterator[Record]:
 
 
 def _check(checkpoint: Any, reference: Any, cases: Any, options: Any, dtype: str) -> Iterator[Record]:
+    from chronos_export.artifact.hashing import hash_file
     from chronos_export.graph.precision import precision_of
     from chronos_export.validation.engines import prove_engine
 
     with tempfile.TemporaryDirectory() as folder:
         info = build(checkpoint, Path(folder), ROWS, options, dtype)
-        proof, results = prove_engine(reference, info, cases, precision_of(dtype), lambda event: None)
+        digest = hash_file(info.path).sha256
+        proof, results = prove_engine(reference, info, digest, cases, precision_of(dtype), lambda event: None)
     built = f"{info.attention}, {info.build_seconds:.1f} s, {info.bytes / 1e6:.1f} MB"
     yield {"check": f"{info.runtime}, {dtype}", "good": True, "detail": f"{built}; {proof.line}"}
     yield from as_records(results, dtype)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from chronos_export.artifact import publishing
 from chronos_export.artifact.publishing import publish
 from chronos_export.artifact.reading import open_artifact
 from chronos_export.errors import BuildError, IntegrityError, UsageError
@@ -49,12 +46,6 @@ def test_no_parent_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a folder") as caught:
         make(tmp_path / "a" / "b")
     assert caught.value.fix == f"mkdir -p {tmp_path / 'a'}"
-
-
-def test_without_a_swap_the_old_one_goes_first(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "_exchange", lambda one, other: False)
-    make(artifact, 2, overwrite=True)
-    assert generation_of(artifact) == 2
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), SystemExit(1)])
@@ -124,25 +115,34 @@ def test_two_builds_exclude_each_other(artifact: Path, holder: subprocess.Popen[
     assert {file.name for file in artifact.parent.iterdir()} == {"artifact", "another"}
 
 
-def test_lock_removed_while_it_was_waited_for(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """We lock the file of a build that just ended, and a third build has made a new one: ours is void."""
-    file = artifact.parent / ".artifact.lock"
-    third = []
+ONE_AT_A_TIME = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.helpers.published import fill
+from chronos_export.errors import UsageError
+from chronos_export.artifact.publishing import publish
+destination, done = Path(sys.argv[1]), 0
+while done < 20:
+    try:
+        with publish(destination, overwrite=True) as staging:
+            (destination.parent / "only me").mkdir()  # raises where somebody else is in here
+            staging.manifest = fill(staging.folder, 1)
+            (destination.parent / "only me").rmdir()
+            done += 1
+    except UsageError as error:
+        assert "is being built by" in error.summary, error
+"""
 
-    def flock(handle: int, how: int) -> None:
-        if not third:
-            file.unlink()
-            third.append(file.open("w+"))
-            fcntl.flock(third[0], how)
-            third[0].write("4711")
-            third[0].flush()
-        else:
-            fcntl.flock(handle, how)
 
-    monkeypatch.setattr(publishing, "fcntl", SimpleNamespace(flock=flock, LOCK_EX=2, LOCK_NB=4))
-    with pytest.raises(UsageError, match="process 4711"):
-        make(artifact, 2, overwrite=True)
-    third[0].close()
+def test_builds_that_come_and_go(tmp_path: Path) -> None:
+    """Each removes its lock file on the way out, while others wait for that very file."""
+    command = [sys.executable, "-c", ONE_AT_A_TIME, str(tmp_path / "artifact"), str(Path(__file__).parent)]
+    builds = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for build in builds:
+        _, problem = build.communicate(timeout=120)
+        assert build.returncode == 0, problem
+    assert [file.name for file in tmp_path.iterdir()] == ["artifact"]
 
 
 def test_ctrl_c_leaves_nothing(artifact: Path, holder: subprocess.Popen[str]) -> None:

@@ -35,7 +35,7 @@ def test_another_model_is_named(mine: Path, changes: dict[str, object], said: st
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"architectures": ["Chronos2Model"], "chronos_config": {}}']
+    "text", ["", "{", "[]", '{"architectures": ["Chronos2Model"], "model_type": "t5", "chronos_config": {}}']
 )
 def test_spoiled_config(mine: Path, text: str) -> None:
     (mine / "config.json").write_text(text)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from chronos import Chronos2Pipeline
+from chronos.chronos2.config import Chronos2CoreConfig
 from safetensors.torch import load_file, save_file
 
-from chronos_export.checkpoint.loading import load_checkpoint, load_reference
+from chronos_export.checkpoint.loading import CONFIG_KEYS, load_checkpoint, load_reference
+from chronos_export.checkpoint.model_config import ModelConfig
+from chronos_export.checkpoint.quiet import quiet
+from chronos_export.checkpoint.source import DEMO
 from chronos_export.errors import IntegrityError
 from tests.helpers.checkpoints import edit_config, edit_weights, forecast, make_checkpoint, make_model
 
@@ -25,6 +33,32 @@ def test_loads_what_was_saved(size: str, tmp_path: Path) -> None:
     assert checkpoint.config["chronos_config"]["quantiles"] == saved.config.chronos_config["quantiles"]
     assert json.loads(json.dumps(checkpoint.config)) == checkpoint.config
     assert (checkpoint.revision, checkpoint.licence) == (None, "unknown")
+
+
+@pytest.mark.parametrize("size", ["toy", "quantiles13", "demo"])
+def test_it_is_the_model_that_upstream_loads(size: str, checkpoint_of: Callable[[str], str]) -> None:
+    """Without upstream reading the folder: the same weights, buffers, constants and forecasts, to the bit."""
+    mine = load_checkpoint(checkpoint_of(size)).pipeline.model
+    with quiet():
+        theirs = Chronos2Pipeline.from_pretrained(DEMO if size == "demo" else checkpoint_of(size)).model
+    for kind in ("named_parameters", "named_buffers"):
+        found, wanted = dict(getattr(mine, kind)()), dict(getattr(theirs, kind)())
+        assert found.keys() == wanted.keys()
+        for name, tensor in wanted.items():
+            assert torch.equal(found[name], tensor), name
+    assert mine.chronos_config == theirs.chronos_config
+    assert all(getattr(mine.config, key) == getattr(theirs.config, key) for key in CONFIG_KEYS)
+    assert mine.config._attn_implementation == theirs.config._attn_implementation
+    theirs = copy.deepcopy(theirs)  # into memory of its own: alignment changes the rounding
+    assert torch.equal(forecast(Chronos2Pipeline(mine)), forecast(Chronos2Pipeline(theirs)))
+
+
+def test_defaults_are_upstreams() -> None:
+    upstream = Chronos2CoreConfig()
+    for field in fields(ModelConfig):
+        if field.name not in ("chronos_config", "dense_act_fn"):
+            assert field.default == getattr(upstream, field.name), field.name
+    assert upstream.dense_act_fn == upstream.feed_forward_proj
 
 
 def test_half_precision_weights_are_loaded_as_float32(mine: Path) -> None:

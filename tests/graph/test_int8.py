@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from chronos_export.artifact.reading import open_artifact
 from chronos_export.engine.choice import EngineOptions
 from chronos_export.errors import AccuracyError, UsageError
 from chronos_export.exporting.export import export
@@ -68,7 +69,7 @@ def test_a_quantized_product_is_off_by_half_steps_only(seed: int, non_negative: 
 
 
 def test_a_row_does_not_depend_on_its_neighbours(artifact: Path) -> None:
-    session = OrtSession(artifact)
+    session = OrtSession(open_artifact(artifact))
     context = np.random.default_rng(0).standard_normal((4, 128), dtype=np.float32).cumsum(1)
     context[3] *= 1e6
     future = np.full((4, 16), np.nan, np.float32)

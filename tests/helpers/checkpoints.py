@@ -71,18 +71,19 @@ def make_checkpoint(folder: Path, size: str = "toy", seed: int = 0, **chronos_co
     return folder
 
 
-def make_adapter(folder: Path, base: Path | str, seed: int = 1) -> Path:
+def make_adapter(folder: Path, base: Path | str, seed: int = 1, **options: Any) -> Path:
     """Save a LoRA adapter of the checkpoint `base`, on the modules upstream's `fit` adapts, to `folder`."""
     from peft import LoraConfig, get_peft_model
 
     attention = [f"self_attention.{name}" for name in "qkvo"]
-    lora = LoraConfig(r=2, lora_alpha=4, target_modules=[*attention, "output_patch_embedding.output_layer"])
+    modules = [*attention, "output_patch_embedding.output_layer"]
+    lora = LoraConfig(**{"r": 2, "lora_alpha": 4, "target_modules": modules} | options)
     generator = torch.Generator().manual_seed(seed)
     with quiet():
         adapted = get_peft_model(Chronos2Model.from_pretrained(base), lora)
         with torch.no_grad():
-            for name, weight in adapted.named_parameters():
-                if "lora_" in name:
+            for weight in adapted.parameters():
+                if weight.requires_grad:
                     weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
         adapted.save_pretrained(folder)
     return folder

@@ -82,9 +82,9 @@ class Stands(OrtSession):
 
 
 def test_validate_asks_the_engine_too(artifact: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Stands(artifact)
+    session = Stands(open_artifact(artifact))
     monkeypatch.setattr(engine_proof, "why_not_here", lambda info: "")
-    monkeypatch.setattr(engine_proof, "_session", lambda info: session)
+    monkeypatch.setattr(engine_proof, "_session", lambda info, digest: session)
     (engine,) = validate_artifact(artifact, source=str(small)).engines
     assert engine.cases > 1
     assert engine.line.startswith(f"tensorrt-rtx.plan was asked {engine.cases} cases")

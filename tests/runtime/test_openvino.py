@@ -19,6 +19,7 @@ from chronos_export.exporting.export import write_graphs
 from chronos_export.graph.precision import precision_of
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.openvino_session import OpenVinoSession
+from chronos_export.runtime.session import Folder
 from tests.helpers.checkpoints import make_model
 from tests.helpers.upstream import assert_as_upstream, assert_forecast_as_upstream, exact_pipeline
 
@@ -52,9 +53,9 @@ def test_export_proves_openvino_where_it_is_installed(artifact: Path) -> None:
 def test_ids_that_are_equal_in_32_bits_stay_apart(artifact: Path) -> None:
     context, future = noise(4, 100), unknown(4)
     ids = np.array([5, 5 + 2**32, 5, 5 + 2**32])
-    found = OpenVinoSession(artifact).run(context, ids, future)
+    found = OpenVinoSession(open_artifact(artifact)).run(context, ids, future)
     assert_forecast_as_upstream(found, load_checkpoint("demo").pipeline.model, context, ids)
-    merged = OrtSession(artifact).run(context, np.zeros(4, np.int64), future)
+    merged = OrtSession(open_artifact(artifact)).run(context, np.zeros(4, np.int64), future)
     assert np.abs(found - merged).max() > 1e-2
 
 
@@ -62,12 +63,12 @@ def test_ids_that_are_equal_in_32_bits_stay_apart(artifact: Path) -> None:
 def test_the_first_call_of_any_groups_is_right(ids: list[int], graphs: Path) -> None:
     """Branches of a graph gave wrong answers the first time they were taken."""
     context, group_ids = noise(len(ids), 100), np.array(ids)
-    found = OpenVinoSession(graphs).run(context, group_ids, unknown(len(ids)))
+    found = OpenVinoSession(Folder(graphs)).run(context, group_ids, unknown(len(ids)))
     assert_forecast_as_upstream(found, make_model("toy"), context, group_ids)
 
 
 def test_threads_share_a_session(artifact: Path) -> None:
-    session = OpenVinoSession(artifact)
+    session = OpenVinoSession(open_artifact(artifact))
     inputs = [noise(3, 50 + n) for n in range(4)]
     future = unknown(3)
     alone = [session.run_univariate(x, future) for x in inputs]
@@ -98,8 +99,9 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from chronos_export.runtime.openvino_session import OpenVinoSession
+from chronos_export.runtime.session import Folder
 signal.signal(signal.SIGINT, signal.default_int_handler)
-session = OpenVinoSession(Path(sys.argv[1]))
+session = OpenVinoSession(Folder(Path(sys.argv[1])))
 session.run_univariate(np.zeros((1, 30), np.float32), np.full((1, 16), np.nan, np.float32))
 del session
 try:

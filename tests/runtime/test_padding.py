@@ -16,7 +16,7 @@ from chronos_export.runtime import padding
 from chronos_export.runtime.batching import Limits, plan
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.padding import pad_rows, smallest_profile, unused_ids
-from chronos_export.runtime.session import Floats, Ints
+from chronos_export.runtime.session import Floats, Folder, Ints
 from chronos_export.validation.comparison import Verdict, validate
 from chronos_export.validation.proof import cases_of
 
@@ -53,7 +53,7 @@ def checkpoint(small: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def padded(small_graphs: Path) -> PaddedSession:
-    return PaddedSession(OrtSession(small_graphs, threads=1))
+    return PaddedSession(OrtSession(Folder(small_graphs), threads=1))
 
 
 def prove(checkpoint: Checkpoint, session: PaddedSession, rows: int, horizon: int = 64) -> Verdict:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from chronos_export.artifact.reading import Artifact
+from chronos_export.artifact.reading import Artifact, open_artifact
 from chronos_export.errors import IntegrityError
 from chronos_export.forecaster.model import Model
 from chronos_export.graph_contract import UNIVARIATE
@@ -35,12 +35,12 @@ def artifact(artifact_of: Callable[[str], Artifact]) -> Artifact:
 
 def model(artifact: Artifact, threads: int, kind: Callable[..., Session] = OrtSession) -> SessionModel:
     settings = artifact.manifest.config["chronos_config"]
-    return SessionModel(Model.over(kind(artifact.path, threads=threads), Limits(tokens=60), settings))
+    return SessionModel(Model.over(kind(artifact, threads=threads), Limits(tokens=60), settings))
 
 
-def graphs(folder: Path) -> SingleThreaded:
+def graphs(artifact: Artifact) -> SingleThreaded:
     """The one of a session on onnxruntime."""
-    single_threaded = OrtSession(folder, threads=2).single_threaded
+    single_threaded = OrtSession(artifact, threads=2).single_threaded
     assert isinstance(single_threaded, SingleThreaded)
     return single_threaded
 
@@ -101,27 +101,28 @@ def test_the_first_error_ends_the_others(artifact: Artifact, monkeypatch: pytest
 def test_an_artifact_replaced_behind_a_pipeline_is_noticed(artifact: Artifact, tmp_path: Path) -> None:
     """Its graphs would forecast another checkpoint than the one that was verified and loaded."""
     folder = Path(shutil.copytree(artifact.path, tmp_path / "mine"))
-    session = graphs(folder)
+    session = graphs(open_artifact(folder))
     arguments = two_rows()
     other = Path(shutil.copy(folder / UNIVARIATE, tmp_path / "other"))
+    other.write_bytes(other.read_bytes().replace(b"chronos-export", b"chronos-exbort"))
     other.replace(folder / UNIVARIATE)
     with pytest.raises(IntegrityError, match="was replaced after it was loaded") as raised:
         session.run_univariate(*arguments)
     assert raised.value.fix == f"load({str(folder)!r}) again"
-    assert graphs(folder).run_univariate(*arguments).shape[0] == 2
+    assert graphs(artifact).run_univariate(*arguments).shape[0] == 2
 
 
 def test_graphs_are_found_from_another_working_directory(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(artifact.path.parent)
-    session = graphs(Path(artifact.path.name))
+    session = graphs(open_artifact(artifact.path.name))
     monkeypatch.chdir(tmp_path)
     assert len(session.run_univariate(*two_rows())) == 2
 
 
 def test_a_graph_is_opened_once_by_many_threads(artifact: Artifact) -> None:
-    session = graphs(artifact.path)
+    session = graphs(artifact)
     assert session._opened == {}
     arguments = two_rows()
     workers = [threading.Thread(target=session.run_univariate, args=arguments) for _ in range(4)]

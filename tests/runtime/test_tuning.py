@@ -66,7 +66,7 @@ def test_a_short_model_is_timed_within_its_context() -> None:
 def test_sizes_are_timed_on_as_many_threads_as_calls_will_have(
     threads: int, single: bool, artifact_of: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = OrtSession(artifact_of("toy").path, threads=threads)
+    session = OrtSession(artifact_of("toy"), threads=threads)
     asked: list[tuple[object, int]] = []
 
     def run_univariate(self: object, context: Floats, future_covariates: Floats) -> Floats:

@@ -55,11 +55,11 @@ def test_an_engine_is_held_against_upstream(
     if not right:
         engine.factor = 1.001
     monkeypatch.setattr("chronos_export.validation.engines.why_not_here", lambda info: "")
-    monkeypatch.setattr("chronos_export.validation.engines._session", lambda info: session)
+    monkeypatch.setattr("chronos_export.validation.engines._session", lambda info, digest: session)
     cases = cases_of(checkpoint.config)
     model = load_reference(checkpoint).model
     info = replace(INFO, context=128, horizon=32)
-    proof, results = prove_engine(model, info, cases, precision_of("float32"), lambda event: None)
+    proof, results = prove_engine(model, info, "", cases, precision_of("float32"), lambda event: None)
     assert all(not result.problem for result in results) is right
     assert {result.runner for result in results} == {"tensorrt", "tensorrt/univariate"}
     fitting, beyond = split_cases(cases, info)
@@ -82,7 +82,7 @@ def test_an_engine_that_cannot_run_here_is_not_run(checkpoint: Checkpoint) -> No
     info = replace(INFO, runtime="tensorrt-rtx")
     assert "not installed" in why_not_here(info) or "no GPU" in why_not_here(info)
     proof, results = prove_engine(
-        checkpoint.pipeline.model, info, [], precision_of("tf32"), lambda event: None
+        checkpoint.pipeline.model, info, "", [], precision_of("tf32"), lambda event: None
     )
     assert results == ()
     assert proof.line.startswith("tensorrt.plan was not run: ")

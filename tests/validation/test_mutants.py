@@ -14,6 +14,7 @@ from chronos_export.errors import AccuracyError
 from chronos_export.exporting import export as exporting
 from chronos_export.graph.precision import precision_of
 from chronos_export.runtime.onnxruntime_session import OrtSession
+from chronos_export.runtime.session import Folder
 from chronos_export.validation import comparison as validation
 from chronos_export.validation import proof
 from chronos_export.validation import runners as polygraphy_runners
@@ -55,7 +56,7 @@ def upstream_once() -> Iterator[None]:
 
 def prove(checkpoint: Checkpoint, reference: Chronos2Model, folder: Path) -> validation.Verdict:
     exporting.write_graphs(checkpoint, folder, precision_of("float32"))
-    session = OrtSession(folder, threads=1)
+    session = OrtSession(Folder(folder), threads=1)
     return validation.validate(reference, {"onnxruntime": session}, proof.cases_of(checkpoint.config))
 
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-BLOCK = 2**22  # bytes: after every block, a thread that hashes waits for those that import
+from chronos_export.untrusted.files import BLOCK
 
 
 @dataclass(frozen=True)

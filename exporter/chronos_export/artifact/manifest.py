@@ -15,9 +15,11 @@ from typing import Any
 
 from chronos_export.artifact.hashing import FileRecord
 from chronos_export.errors import IntegrityError
+from chronos_export.untrusted.files import Unusable, read_small
 
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
+LARGEST = 2**24  # bytes of a manifest.json
 MAKERS = ("chronos-export", "chronos-forecasting", "torch", "onnx", "onnxruntime", "polygraphy", "numpy")
 
 
@@ -61,15 +63,30 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         IntegrityError: It is missing, damaged, or of a schema this version does not read.
     """
-    file = folder / NAME
-    if file.is_symlink() or not file.is_file():
-        raise IntegrityError(
-            f"{folder} has no {NAME}: it is not an artifact, or its publishing was tampered with",
-            allowed="a folder that chronos-export published",
-            fix="chronos-export --model SRC --batch ROWS -o A_NEW_FOLDER",
-        )
+    return parse_manifest(manifest_text(folder), folder)
+
+
+def manifest_text(folder: Path) -> bytes:
+    """The content of manifest.json of `folder`.
+
+    Raises:
+        IntegrityError: It is missing, or not a plain file of a manifest's size.
+    """
     try:
-        content = json.loads(file.read_text())
+        return read_small(folder / NAME, LARGEST)
+    except Unusable as error:
+        raise IntegrityError(
+            f"{folder / NAME} {error}: {folder} is not an artifact, or its publishing was tampered with",
+            allowed="a folder that chronos-export published, copied with its links followed",
+            fix="chronos-export --model SRC --batch ROWS -o A_NEW_FOLDER",
+        ) from error
+
+
+def parse_manifest(text: bytes, folder: Path) -> Manifest:
+    """The manifest of `folder` from what its manifest.json holds; raises as `read_manifest`."""
+    file = folder / NAME
+    try:
+        content = json.loads(text)
         own_hash = content.pop("sha256", None)
         _check_schema(file, content)
         if own_hash != _own_hash(content):
@@ -81,7 +98,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{file} is truncated or altered: {error}",
-            fix=f"chronos-export --model SRC --batch ROWS -o {folder} --force",
+            fix="chronos-export --model SRC --batch ROWS -o A_NEW_FOLDER",
         ) from error
     return manifest
 

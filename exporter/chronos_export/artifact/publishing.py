@@ -1,30 +1,31 @@
 """Publishing an artifact: built beside its destination, renamed into place once.
 
 Whenever the process dies, the destination is the old artifact, the new one or nothing; never a mixture.
-One lock a destination keeps builds apart. Whatever an earlier build left under the staging name is stale
-once the lock is ours, and is removed.
+One lock a destination keeps builds apart. What earlier builds left under staging names is stale once the lock
+is ours, and is removed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from chronos_export import interruption
 from chronos_export.artifact.card import write_card
 from chronos_export.artifact.hashing import hash_file
-from chronos_export.artifact.manifest import NAME, Manifest
+from chronos_export.artifact.manifest import Manifest
+from chronos_export.artifact.replacing import put_in_place, recover, require_replaceable, sync
 from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError
 
-AT_FDCWD = -100
-RENAME_EXCHANGE = 2
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -50,7 +51,8 @@ def publish(
     Args:
         destination: Must not exist, unless `overwrite` and it is an artifact. Its parent must exist.
         overwrite: Replace an artifact that is there.
-        keep_failed: When the block raises, keep what it made as `<destination>.failed`.
+        keep_failed: When the block raises, keep what it made as `<destination>.failed`, or `.failed-2` and so
+            on where that is taken.
 
     Raises:
         UsageError: The destination exists, is a file, has no parent, or is being built by another process.
@@ -58,21 +60,24 @@ def publish(
     """
     target = Path(os.path.realpath(Path(destination).expanduser()))
     check_destination(target, overwrite)
-    folder = target.with_name(f".{target.name}.staging")
+    folder = target.with_name(f".{target.name}.staging.{os.getpid()}")
     try:
         with _lock(target):
+            for stale in _stagings(target):
+                _remove(stale)
+            recover(target, folder)
             _remove(folder)
+            check_destination(target, overwrite)
             try:
                 folder.mkdir()
                 staging = Staging(folder)
                 yield staging
                 _finish(staging)
                 check_destination(target, overwrite)
-                _put_in_place(folder, target)
+                put_in_place(folder, target)
             except Exception:
                 if keep_failed and folder.is_dir() and interruption.exit_code() is None:
-                    _remove(failed := target.with_name(f"{target.name}.failed"))
-                    folder.rename(failed)
+                    folder.rename(_unused(target, "failed"))
                 raise
             finally:
                 _remove(folder)
@@ -107,42 +112,42 @@ def check_destination(target: Path, overwrite: bool) -> None:
         raise UsageError(
             f"{target} exists", allowed="a new folder, or --force to replace an artifact", fix="--force"
         )
-    if not (target / NAME).is_file() and any(target.iterdir()):
-        raise UsageError(
-            f"{target} exists and is not an artifact, so --force will not replace it",
-            allowed="a new folder, or an artifact to replace",
-            fix=f"-o {target}/chronos-2",
-        )
+    require_replaceable(target, shown=target)
 
 
 @contextmanager
 def _lock(target: Path) -> Iterator[None]:
     """Hold `.<name>.lock` beside the target, removed on the way out; a dead holder's lock is free."""
     file = target.with_name(f".{target.name}.lock")
-    while True:
-        try:
-            lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise _not_writable(target, str(error.strerror)) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode() or "?"
-            os.close(lock)
-            raise UsageError(
-                f"{target} is being built by process {holder}",
-                allowed="one build of an artifact at a time",
-                fix=f"wait for process {holder}, or choose another -o",
-            ) from error
-        if file.exists() and os.path.samestat(os.fstat(lock), file.stat()):
-            break
-        os.close(lock)  # its last holder removed it between our open and our lock
+    lock = FileLock(file, timeout=0.2)
     try:
-        os.pwrite(lock, f"{os.getpid()}".encode().ljust(32), 0)
+        lock.acquire(poll_interval=0.05)
+    except Timeout as error:
+        holder = next((_builder(folder) for folder in _stagings(target)), "another process")
+        raise UsageError(
+            f"{target} is being built by {holder}",
+            allowed="one build of an artifact at a time",
+            fix=f"wait for {holder}, or choose another -o",
+        ) from error
+    except OSError as error:
+        if file.is_symlink():  # whoever may write here would have us open a file of their choice
+            raise UsageError(f"{file} is a link, which is not followed", fix=f"rm {file}") from error
+        raise _not_writable(target, str(error.strerror)) from error
+    try:
         yield
     finally:
         file.unlink(missing_ok=True)
-        os.close(lock)
+        lock.release()
+
+
+def _stagings(target: Path) -> list[Path]:
+    """The folders of builds of `target`, dead or alive."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.staging\.[0-9]+")
+    return [path for path in sorted(target.parent.iterdir()) if name.fullmatch(path.name)]
+
+
+def _builder(folder: Path) -> str:
+    return f"process {folder.name.rpartition('.')[2]}"
 
 
 def _finish(staging: Staging) -> None:
@@ -154,37 +159,20 @@ def _finish(staging: Staging) -> None:
     records = {file.relative_to(staging.folder).as_posix(): hash_file(file) for file in files}
     replace(staging.manifest, files=records).write(staging.folder)
     for path in (*staging.folder.rglob("*"), staging.folder):
-        _sync(path)
+        sync(path)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _put_in_place(folder: Path, target: Path) -> None:
-    """One rename. What was there before ends up under the staging name, to be removed."""
-    if target.exists() and not _exchange(folder, target):
-        shutil.rmtree(target)  # no swap to be had: for a moment there is none
-        folder.rename(target)
-    elif not target.exists():
-        folder.rename(target)
-    _sync(target.parent)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths in one step, where the kernel and the file system can (Linux >= 3.15)."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    return bool(renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
+def _unused(target: Path, ending: str) -> Path:
+    """`<target>.<ending>`, with a number if there is such a file already."""
+    numbered = (f".{ending}" if number == 1 else f".{ending}-{number}" for number in itertools.count(1))
+    paths = (target.with_name(target.name + name) for name in numbered)
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 def _remove(folder: Path) -> None:
-    if folder.exists():
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
         shutil.rmtree(folder)
 
 

@@ -1,19 +1,29 @@
 """Opening a published artifact.
 
-Every file is what the manifest says before any of them is used.
+Every file is what the manifest says before any of it is used, and what is used is the memory that was hashed:
+nothing opens a file of an artifact a second time unless it is hashed again.
 """
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
-from chronos_export.artifact.hashing import FileRecord, hash_file
-from chronos_export.artifact.manifest import Manifest, read_manifest
+from chronos_export.artifact.manifest import Manifest, manifest_text, parse_manifest
 from chronos_export.artifact.naming import is_hub_id
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.untrusted.files import Unusable, plain_file, read_verified
+
+T = TypeVar("T")
+
+ATTEMPTS = 10  # at an artifact that is replaced again and again
+PAUSE = 0.02  # seconds, in which whoever replaces one in two steps takes the second
 
 
 @dataclass(frozen=True)
@@ -21,12 +31,16 @@ class Artifact:
     """A published folder that has been verified.
 
     Args:
-        path: The folder.
+        path: The folder, as it was named.
         manifest: What is in it.
+        folder: The folder, wherever the process goes.
+        streams: Its files, all opened at once, while `with_artifact` lasts; empty later.
     """
 
     path: Path
     manifest: Manifest
+    folder: Path
+    streams: dict[str, BinaryIO] = field(default_factory=dict, compare=False, repr=False)
 
     def file(self, name: str) -> Path:
         """The path of a file of the manifest.
@@ -44,28 +58,115 @@ class Artifact:
             )
         return self.path / name
 
+    def read(self, name: str) -> memoryview:
+        """The content of a file of the manifest, in memory of our own, verified.
+
+        Raises:
+            IntegrityError: It is not in the manifest, or no longer what the manifest says.
+        """
+        return self._verified(name, keep=True)
+
+    def verify(self, name: str) -> None:
+        """As `read`, without keeping what was read."""
+        self._verified(name, keep=False)
+
+    def _verified(self, name: str, *, keep: bool) -> memoryview:
+        self.file(name)
+        record = self.manifest.files[name]
+        try:
+            with self._opened(name) as stream:
+                return read_verified(stream, record.bytes, record.sha256, keep=keep)
+        except Unusable as error:
+            raise self._refusal(name, error) from error
+
+    def _refusal(self, name: str, why: Unusable) -> IntegrityError:
+        return IntegrityError(
+            f"{self.path / name} {why}",
+            allowed="the files as they were published",
+            fix=rebuild_command(self.path, self.manifest),
+        )
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        if name in self.streams:
+            yield self.streams[name]
+            return
+        if (self.folder / name).parent.resolve() != self.folder.resolve() / Path(name).parent:
+            raise Unusable("is behind a link, not a file of the artifact")
+        with plain_file(self.folder / name) as stream:
+            yield stream
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold all files open: they stay these files when the folder is replaced and removed."""
+        with ExitStack() as stack:
+            stack.callback(self.streams.clear)
+            for name in self.manifest.files:
+                try:
+                    self.streams[name] = stack.enter_context(self._opened(name))
+                except Unusable as error:
+                    raise self._refusal(name, error) from error
+            yield
+
+
+Later = Callable[[Artifact], Collection[str]]
+
 
 def open_artifact(path: Path | str) -> Artifact:
-    """Verify an artifact and return it; nothing but the manifest is interpreted.
+    """Verify an artifact and return it; nothing but the manifest is interpreted. See `with_artifact`."""
+    return with_artifact(path, lambda artifact: artifact)
+
+
+def with_artifact(path: Path | str, use: Callable[[Artifact], T], later: Later = lambda artifact: ()) -> T:
+    """Verify an artifact and use it: where it is replaced meanwhile, the old one or the new one, whole.
 
     Args:
         path: A folder that `chronos-export` published.
+        use: Given the artifact. Called again with the new one if a file was no longer the old one's.
+        later: Names the files that `use` will `read`, and that are verified only then.
 
     Raises:
         UsageError: There is no such folder.
         IntegrityError: A file is missing, altered or not a plain file, or the schema is another.
     """
     folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise UsageError(
-            f"{path} is a file" if folder.exists() else f"there is no folder {path}",
-            allowed="the folder of an artifact that chronos-export published",
-            fix=_how_to_have(folder),
-        )
-    artifact = Artifact(folder, read_manifest(folder))
-    for name, record in artifact.manifest.files.items():
-        _verify(artifact, name, record)
-    return artifact
+    text: bytes | None = None
+    for attempt in range(ATTEMPTS):
+        try:
+            _require_folder(folder, str(path))
+            text = manifest_text(folder)
+            artifact = Artifact(folder, parse_manifest(text, folder), folder.absolute())
+            with artifact._held():
+                read_later = later(artifact)
+                for name in artifact.manifest.files:
+                    if name not in read_later:
+                        artifact.verify(name)
+                return use(artifact)
+        except IntegrityError:
+            if attempt == ATTEMPTS - 1 or _text_now(folder) == text:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _text_now(folder: Path) -> bytes | None:
+    try:
+        return manifest_text(folder)
+    except IntegrityError:
+        return None
+
+
+def _require_folder(folder: Path, named: str) -> None:
+    if folder.is_dir():
+        return
+    if folder.with_name(f".{folder.name}.old").is_dir():  # it is being replaced, see replacing.py
+        time.sleep(PAUSE)
+        if folder.is_dir():
+            return
+    raise UsageError(
+        f"{named} is a file" if folder.exists() else f"there is no folder {named}",
+        allowed="the folder of an artifact that chronos-export published",
+        fix=_how_to_have(folder),
+    )
 
 
 def _how_to_have(folder: Path) -> str:
@@ -75,24 +176,3 @@ def _how_to_have(folder: Path) -> str:
     on_the_hub = is_hub_id(str(folder)) and not folder.parent.exists()
     model, output = (str(folder), folder.name) if on_the_hub else ("demo", str(folder))
     return shlex.join(["chronos-export", "--model", model, "--batch", "100", "-o", output])
-
-
-def _verify(artifact: Artifact, name: str, record: FileRecord) -> None:
-    file = artifact.path / name
-    if not file.is_file():
-        _refuse(artifact, f"{file} is missing")
-    if file.resolve() != artifact.path.resolve() / name:
-        _refuse(artifact, f"{file} is a link, not a file of the artifact")
-    size = file.stat().st_size
-    if size != record.bytes:
-        _refuse(artifact, f"{file} has {size} bytes, not the {record.bytes} that were published")
-    if hash_file(file).sha256 != record.sha256:
-        _refuse(artifact, f"{file} has been altered: its sha256 is not the one in the manifest")
-
-
-def _refuse(artifact: Artifact, summary: str) -> None:
-    raise IntegrityError(
-        summary,
-        allowed="the files as they were published",
-        fix=rebuild_command(artifact.path, artifact.manifest),
-    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from chronos_export.pipeline.model import SessionModel
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.openvino_session import OpenVinoSession
-from chronos_export.runtime.session import Session, SideBySide
+from chronos_export.runtime.session import Files, Folder, Session, SideBySide
 from chronos_export.runtime.tuning import tune
 
 UPSTREAM = "upstream, batch in one call"
@@ -102,14 +101,14 @@ def _ours(
     name: str,
     subject: Subject,
     dtype: str,
-    session: Callable[[Path], Session],
+    session: Callable[[Files], Session],
     limits: Limits | None = None,
 ) -> Peer:
     """The graphs of a precision, in a session that opens their folder; tuned once, as by an export."""
     settings = subject.model.config.chronos_config
 
     def opened() -> Session:
-        return session(subject.graphs_in(dtype))
+        return session(Folder(subject.graphs_in(dtype)))
 
     @cache
     def tuned() -> Limits:

@@ -18,6 +18,7 @@ from chronos_export.graph.writing import export_onnx
 from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.onnxruntime_session import OrtSession
+from chronos_export.runtime.session import Folder
 from chronos_export.runtime.tuning import tune
 
 FULL = {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
@@ -95,7 +96,7 @@ def random_subject(config: Chronos2CoreConfig, work: Path) -> Subject:
         model = Chronos2Model(config).eval()
         _draw_weights(model)
         model.save_pretrained(work / "checkpoint")
-    graphs = OrtSession(graphs_of(model, work / "float32", "float32"))
+    graphs = OrtSession(Folder(graphs_of(model, work / "float32", "float32")))
     limits = tune(graphs, model.chronos_config.input_patch_size, model.chronos_config.context_length)
     name = f"random weights, layers: {config.num_layers}, width: {config.d_model}"
     return Subject(name, model, work / "checkpoint", work, limits)

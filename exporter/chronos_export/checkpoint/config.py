@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from chronos_export.checkpoint.model_config import ModelConfig
 from chronos_export.checkpoint.source import FETCH_AGAIN, NAMES, TRY_DEMO
 from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.untrusted.records import RecordError, parse_object, read_record
+
+MODEL_TYPE = "t5"  # what upstream calls Chronos-2
+LARGEST_JSON = 2**24  # bytes
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of the model in `folder`.
+    """What config.json of the model in `folder` says of it: the entries of `ModelConfig` that it has.
+
+    All else in it is dropped, for transformers would act on it: run code, open other files, make room for
+    `num_labels`.
 
     Raises:
         UsageError: There is none, or it is not Chronos-2's.
-        IntegrityError: It is not JSON.
+        IntegrityError: It is not JSON, or an entry is not what it may be.
     """
     file = folder / "config.json"
     if not file.is_file():
@@ -27,7 +35,18 @@ def read_config(folder: Path) -> dict[str, Any]:
             allowed="Chronos-2: amazon/chronos-2, autogluon/chronos-2-small or a finetune of one",
             fix=TRY_DEMO,
         )
-    return config
+    if config.get("model_type") != MODEL_TYPE:
+        raise UsageError(
+            f"{file} has model_type {config.get('model_type')!r}, which is not Chronos-2's",
+            allowed=f'"{MODEL_TYPE}", as upstream saves it; code beside a checkpoint is never run',
+            fix=TRY_DEMO,
+        )
+    known = {field.name: config[field.name] for field in fields(ModelConfig) if field.name in config}
+    try:
+        read_record(ModelConfig, known)
+    except RecordError as error:
+        raise not_ours(file, error) from error
+    return known
 
 
 def _kind(config: dict[str, Any]) -> str:
@@ -45,12 +64,20 @@ def read_json(file: Path) -> dict[str, Any]:
     """A JSON object of a checkpoint.
 
     Raises:
-        IntegrityError: It is anything else.
+        IntegrityError: It is anything else, or larger than any such file.
     """
+    with file.open("rb") as stream:
+        text = stream.read(LARGEST_JSON + 1)
     try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise IntegrityError(f"{file} is not JSON: {error}", fix=FETCH_AGAIN) from error
-    if not isinstance(content, dict):
-        raise IntegrityError(f"{file} is not a JSON object", fix=FETCH_AGAIN)
-    return content
+        if len(text) > LARGEST_JSON:
+            raise RecordError("", "is longer than any such file", f"at most {LARGEST_JSON} bytes")
+        return parse_object(text)
+    except RecordError as error:
+        raise not_ours(file, error) from error
+
+
+def not_ours(file: Path, error: RecordError) -> IntegrityError:
+    """The error with which a JSON file of a checkpoint is refused."""
+    return IntegrityError(
+        f"{file}: {error.key or 'it'} {error.problem}", allowed=error.allowed, fix=FETCH_AGAIN
+    )

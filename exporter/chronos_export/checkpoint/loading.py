@@ -1,13 +1,17 @@
 """A model's name -> upstream's pipeline, every weight accounted for.
 
-All of it is checked before upstream reads a byte: that this is Chronos-2, that the weights are safetensors
-and finite, and that they are exactly the ones the model takes.
+Upstream's class is built from entries that were checked and weights that are in memory: that this is
+Chronos-2, that the weights are safetensors and finite, and that they are exactly the ones the model takes.
+Upstream's `from_pretrained` never sees the folder: it runs code, opens pickles and asks the hub where a file
+in it says so.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +23,14 @@ from chronos.chronos2.config import Chronos2CoreConfig
 
 from chronos_export.checkpoint import adapter
 from chronos_export.checkpoint.config import read_config
+from chronos_export.checkpoint.model_config import ModelConfig
 from chronos_export.checkpoint.quiet import quiet
 from chronos_export.checkpoint.source import FETCH_AGAIN, licence_of, locate
-from chronos_export.checkpoint.weights import check_weights, shapes_of, weight_files
+from chronos_export.checkpoint.weights import Shapes, opened, shapes_of, weight_files
 from chronos_export.errors import IntegrityError
 from chronos_export.progress import Report, ignore
 
+BLOCK = re.compile(r"encoder\.block\.(\d+)\.")
 CONFIG_KEYS = (
     "d_model",
     "d_kv",
@@ -85,11 +91,6 @@ def load_checkpoint(source: str, revision: str | None = None, report: Report = i
     """
     place = locate(source, revision, report)
     files = Files(place.folder, adapter.base_of(place.folder, report))
-    base = files.base or files.folder
-    skeleton = _skeleton(read_config(base))
-    check_weights(weight_files(base), shapes_of(skeleton.state_dict()))
-    if files.base:
-        adapter.check(files.folder, skeleton)
     pipeline = _open(files)
     config = _defining(pipeline.model.config)
     return Checkpoint(
@@ -117,34 +118,46 @@ def load_reference(checkpoint: Checkpoint) -> Chronos2Pipeline:
     return pipeline
 
 
+def _open(files: Files) -> Chronos2Pipeline:
+    """Upstream's pipeline, in float32, in memory that belongs to no file."""
+    config = read_config(files.base or files.folder)
+    with opened(weight_files(files.base or files.folder)) as weights:
+        _check_layers(config, weights.shapes)
+        skeleton = _skeleton(config)
+        tensors = weights.read(shapes_of(skeleton.state_dict()))
+    with quiet():
+        model = Chronos2Model.from_pretrained(
+            None, config=_upstream_config(config), state_dict=tensors, dtype=torch.float32
+        )
+    if files.base is not None:
+        model = adapter.merge(files.folder, skeleton, model)
+    return Chronos2Pipeline(model=model.eval())
+
+
+def _check_layers(config: dict[str, Any], shapes: Shapes) -> None:
+    """Hold the one size that costs something before there are weights against those that are there."""
+    said = config.get("num_layers", ModelConfig.num_layers)
+    held = len({match[1] for name in shapes if (match := BLOCK.match(name))})
+    if said > held:
+        raise IntegrityError(
+            f"config.json says num_layers {said}, and the weights are those of {held} layers", fix=FETCH_AGAIN
+        )
+
+
+def _upstream_config(config: dict[str, Any]) -> Chronos2CoreConfig:
+    return Chronos2CoreConfig(**copy.deepcopy(config))  # upstream completes what it is given
+
+
 def _skeleton(config: dict[str, Any]) -> Chronos2Model:
     """Upstream's model with shapes and no memory behind them."""
     try:
         with torch.device("meta"):
-            return Chronos2Model(Chronos2CoreConfig(**config))
+            return Chronos2Model(_upstream_config(config))
     except Exception as error:  # upstream asserts on what it does not support
         raise IntegrityError(
             f"upstream cannot build a model from this config.json: {type(error).__name__}: {error}",
             allowed="the config.json upstream saved beside these weights",
         ) from error
-
-
-def _open(files: Files) -> Chronos2Pipeline:
-    """Upstream's own loading, in float32, with nothing but local safetensors to read."""
-    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
-    try:
-        with quiet():
-            if files.base is None:
-                pipeline = Chronos2Pipeline.from_pretrained(files.folder, **options)
-            else:
-                with adapter.pinned(files.folder, files.base) as folder:
-                    pipeline = Chronos2Pipeline.from_pretrained(folder, **options)
-    except Exception as error:
-        raise IntegrityError(
-            f"upstream cannot load {files.folder}: {type(error).__name__}: {error}", fix=FETCH_AGAIN
-        ) from error
-    pipeline.model.eval()
-    return pipeline
 
 
 def _defining(config: Chronos2CoreConfig) -> dict[str, Any]:

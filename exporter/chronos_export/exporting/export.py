@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from chronos_export.artifact.engine_info import EngineInfo
+from chronos_export.artifact.hashing import hash_file
 from chronos_export.artifact.manifest import Manifest
 from chronos_export.artifact.naming import default_output, find_source, recorded_source
 from chronos_export.artifact.publishing import publish
@@ -28,7 +29,7 @@ from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.choice import CPU_RUNTIMES, ONNXRUNTIME, require_cpu_runtime
 from chronos_export.runtime.opening import cpu_sessions
-from chronos_export.runtime.session import Session
+from chronos_export.runtime.session import Folder, Session
 from chronos_export.runtime.tuning import tune
 from chronos_export.validation.proof import Proof, prove
 from chronos_export.validation.quantile_loss import require_real_series
@@ -87,8 +88,9 @@ def export(
             write_graphs(checkpoint, staging.folder, precision)
         engines = build_engines(staging.folder, batch, engine, precision, report)
         (staging.folder / VALIDATION).mkdir()
-        sessions = cpu_sessions(staging.folder, precision.name)
-        proof = prove(checkpoint, sessions, engines, precision, report, staging.folder / VALIDATION)
+        sessions = cpu_sessions(Folder(staging.folder), precision.name)
+        digests = {info: hash_file(info.path).sha256 for info in engines}
+        proof = prove(checkpoint, sessions, digests, precision, report, staging.folder / VALIDATION)
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
         entries = [info.as_entry(staging.folder) for info in engines]
@@ -128,9 +130,13 @@ def validate_artifact(path: Path | str, report: Report = ignore, *, source: str 
     with stage("load", report):
         artifact = open_artifact(path)
         checkpoint = load_source(artifact, source, report)
-    engines = [EngineInfo.from_entry(entry, artifact.path) for entry in artifact.manifest.engines]
+    engines = {}
+    for entry in artifact.manifest.engines:
+        artifact.file(entry["path"])  # only what the manifest vouches for
+        digest = artifact.manifest.files[entry["path"]].sha256
+        engines[EngineInfo.from_entry(entry, artifact.path)] = digest
     precision = precision_of(artifact.manifest.dtype)
-    return prove(checkpoint, cpu_sessions(artifact.path, precision.name), engines, precision, report)
+    return prove(checkpoint, cpu_sessions(artifact, precision.name), engines, precision, report)
 
 
 def load_source(artifact: Artifact, source: str | None = None, report: Report = ignore) -> Checkpoint:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chronos_export.artifact.reading import open_artifact
+from chronos_export.artifact.reading import with_artifact
 from chronos_export.runtime.batched import BatchedSession
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.opening import open_session
+from chronos_export.runtime.choice import choose
+from chronos_export.runtime.opening import files_read, open_session
 from chronos_export.runtime.session import Session
 
 
@@ -86,7 +87,10 @@ class OpenModel:
 
 def open_model(path: Path | str, runtime: str, device: str, threads: int) -> OpenModel:
     """Verify an artifact and open it; arguments and errors are those of `Forecaster`."""
-    artifact = open_artifact(path)
-    opened = open_session(artifact, runtime, device, threads)
+    artifact, opened = with_artifact(
+        path,
+        lambda found: (found, open_session(found, runtime, device, threads)),
+        later=lambda found: files_read(choose(found, runtime, device)),
+    )
     model = Model.over(opened.session, opened.limits, artifact.manifest.config["chronos_config"])
-    return OpenModel(model, artifact.path.absolute(), f"{artifact.path} with {opened.choice}")
+    return OpenModel(model, artifact.folder, f"{artifact.path} with {opened.choice}")

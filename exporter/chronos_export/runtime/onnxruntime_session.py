@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.graph_contract import GENERAL, OUTPUT, UNIVARIATE
+from chronos_export.graph_contract import GENERAL, OUTPUT, UNIVARIATE, WEIGHTS
 from chronos_export.machine.cpu import available_cores
 from chronos_export.machine.packages import extra, install_command, owners, runtime_extra
-from chronos_export.runtime.session import Floats, Ints, SingleThreaded
+from chronos_export.runtime.onnx_weights import BFLOAT16, Weight, weights_of
+from chronos_export.runtime.session import Files, Floats, Ints, SingleThreaded
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -27,7 +29,7 @@ class OrtSession:
     """Both graphs on onnxruntime. Safe to call from several threads; see `SideBySide`.
 
     Args:
-        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        files: Where `model.onnx`, `univariate.onnx` and their weights are.
         device: "cpu" or "cuda".
         threads: Threads inside an operator; 0 leaves it to onnxruntime.
 
@@ -36,13 +38,18 @@ class OrtSession:
         MachineError: If onnxruntime cannot use the device or starts another one instead.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", threads: int = 0) -> None:
+    def __init__(self, files: Files, device: str = "cpu", threads: int = 0) -> None:
         self.provider, self._threads = _provider(device), threads
-        self.single_threaded = SingleThreaded(folder, lambda path: _OrtGraph(path, PROVIDERS["cpu"], 1))
-        paths = folder / GENERAL, folder / UNIVARIATE
-        with ThreadPoolExecutor(len(paths)) as pool:  # onnxruntime opens a graph on one core
-            graphs = pool.map(lambda path: _OrtGraph(path, self.provider, threads), paths)
-            self._general, self._univariate = graphs
+
+        def open_graph(name: str, graph: bytes, weights: memoryview, threads: int = 1) -> _OrtGraph:
+            return _OrtGraph(files.path / name, graph, weights, self.provider, threads)
+
+        self.single_threaded = SingleThreaded(files, open_graph)
+        graphs = {name: bytes(files.read(name)) for name in (GENERAL, UNIVARIATE)}
+        weights = files.read(WEIGHTS)
+        with ThreadPoolExecutor(2) as pool:  # onnxruntime opens a graph on one core
+            opened = pool.map(lambda name: open_graph(name, graphs[name], weights, threads), graphs)
+            self._general, self._univariate = opened
 
     @property
     def workers(self) -> int:
@@ -76,8 +83,8 @@ def _provider(device: str) -> str:
 class _OrtGraph:
     """One graph on onnxruntime."""
 
-    def __init__(self, path: Path, provider: str, threads: int) -> None:
-        self._session = _open(path, provider, threads)
+    def __init__(self, path: Path, graph: bytes, weights: memoryview, provider: str, threads: int) -> None:
+        self._session = _open(path, graph, weights_of(graph, weights), provider, threads)
 
     def __call__(self, **feed: NDArray[Any]) -> Floats:
         arrays = {name: np.ascontiguousarray(array) for name, array in feed.items()}
@@ -85,7 +92,10 @@ class _OrtGraph:
         return np.asarray(out)
 
 
-def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
+def _open(
+    path: Path, graph: bytes, weights: Mapping[str, Weight], provider: str, threads: int
+) -> ort.InferenceSession:
+    """A graph, opened. onnxruntime is not told of `path`, which is for messages, so that it opens no file."""
     if provider != PROVIDERS["cpu"]:
         ort.preload_dlls()  # the CUDA libraries of NVIDIA's packages, or of PyTorch where that is loaded
 
@@ -96,8 +106,10 @@ def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     options.enable_mem_pattern = False
     # Otherwise its threads keep a core busy for 30 ms after a call, at the cost of those that follow.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    values = [_value(weight) for weight in weights.values()]
+    options.add_external_initializers(list(weights), values)
     try:
-        session = ort.InferenceSession(path, options, providers=[provider])
+        session = ort.InferenceSession(graph, options, providers=[provider])
     except NoKernel as error:
         raise MachineError(
             f"onnxruntime's {provider} cannot run {path.name}: {error}",
@@ -110,3 +122,10 @@ def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
             fix="chronos-export doctor",
         )
     return session
+
+
+def _value(weight: Weight) -> ort.OrtValue:
+    """A tensor over the bytes of a weight, which must stay until a session is made of it."""
+    if weight.kind == BFLOAT16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weight.values, BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(weight.values)

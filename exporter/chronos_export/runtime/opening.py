@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import Artifact
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import UsageError
+from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE, WEIGHTS
 from chronos_export.machine.compiled import plugin_library
 from chronos_export.machine.packages import require, require_runtime
 from chronos_export.runtime.batching import Limits
@@ -23,7 +23,7 @@ from chronos_export.runtime.choice import (
     engine_entry,
     installed_cpu_runtimes,
 )
-from chronos_export.runtime.session import Session
+from chronos_export.runtime.session import Files, Session
 
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
 LOG = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def open_session(artifact: Artifact, runtime: str = AUTO, device: str = AUTO, th
         LOG.warning("the GPU of this machine is not used; %s would let it answer", choice.advice)
     limits = Limits(**artifact.manifest.call_size)
     if choice.runtime in (ONNXRUNTIME, OPENVINO):
-        return Opened(_graphs(artifact.path, choice.runtime, choice.device, threads), limits, choice)
+        return Opened(_graphs(artifact, choice.runtime, choice.device, threads), limits, choice)
     entry = engine_entry(artifact, choice.runtime)
     artifact.file(entry["path"])  # only what the manifest vouches for
     info = EngineInfo.from_entry(entry, artifact.path)
@@ -73,25 +73,31 @@ def open_session(artifact: Artifact, runtime: str = AUTO, device: str = AUTO, th
     return Opened(_engine(artifact, info), whole, choice)
 
 
-def cpu_sessions(folder: Path, dtype: str) -> dict[str, Session]:
+def files_read(choice: Choice) -> tuple[str, ...]:
+    """Return the files that `open_session` reads and verifies itself, so that they are read once."""
+    graphs = {ONNXRUNTIME: (GENERAL, UNIVARIATE, WEIGHTS), OPENVINO: (INLINED, UNIVARIATE, WEIGHTS)}
+    return graphs.get(choice.runtime, ())
+
+
+def cpu_sessions(files: Files, dtype: str) -> dict[str, Session]:
     """Return runtime -> session, of the runtimes that are installed and compute a dtype on the CPU.
 
     Args:
-        folder: Where the graphs are.
+        files: Where the graphs are.
         dtype: What they compute in.
     """
-    return {name: _graphs(folder, name) for name in installed_cpu_runtimes(dtype)}
+    return {name: _graphs(files, name) for name in installed_cpu_runtimes(dtype)}
 
 
-def _graphs(folder: Path, runtime: str, device: str = CPU, threads: int = 0) -> Session:
+def _graphs(files: Files, runtime: str, device: str = CPU, threads: int = 0) -> Session:
     require_runtime(runtime, device)
     if runtime == ONNXRUNTIME:
         from chronos_export.runtime.onnxruntime_session import OrtSession
 
-        return OrtSession(folder, device, threads)
+        return OrtSession(files, device, threads)
     from chronos_export.runtime.openvino_session import OpenVinoSession
 
-    return OpenVinoSession(folder, threads)
+    return OpenVinoSession(files, threads)
 
 
 def _engine(artifact: Artifact, info: EngineInfo) -> Session:

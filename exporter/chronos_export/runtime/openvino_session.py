@@ -5,43 +5,40 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE
+from chronos_export.graph_contract import INLINED, UNIVARIATE, WEIGHTS
 from chronos_export.machine.cpu import available_cores
 from chronos_export.machine.openvino import import_openvino
-from chronos_export.runtime.session import Floats, Ints, SingleThreaded
+from chronos_export.runtime.onnx_weights import with_weights
+from chronos_export.runtime.session import Files, Floats, Ints, SingleThreaded
 
-FILES = {GENERAL: INLINED, UNIVARIATE: UNIVARIATE}  # what OpenVINO reads for each graph
+NAMES = (INLINED, UNIVARIATE)
 
 
 class OpenVinoSession:
     """Both graphs on OpenVINO's CPU device. Safe to call from several threads; see `session.SideBySide`.
 
     Args:
-        folder: Where `inlined.onnx`, `univariate.onnx` and their weights are.
-        threads: Threads a call; 0 leaves it to OpenVINO.
+        files: Where `inlined.onnx`, `univariate.onnx` and their weights are.
+        threads: Threads per call; 0 leaves it to OpenVINO.
     """
 
-    def __init__(self, folder: Path, threads: int = 0) -> None:
+    def __init__(self, files: Files, threads: int = 0) -> None:
         self._threads = threads
 
-        def open_for_workers(path: Path) -> _Graph:
+        def open_for_workers(_: str, graph: bytes, weights: memoryview) -> _Graph:
             workers = threads or available_cores()
-            return _Graph(
-                folder / FILES[path.name], {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers}
-            )
+            return _Graph(graph, weights, {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers})
 
-        self.single_threaded = SingleThreaded(folder, open_for_workers)
+        self.single_threaded = SingleThreaded(files, open_for_workers, NAMES)
         shared = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
-        self._general, self._univariate = (
-            _Graph(folder / INLINED, shared),
-            _Graph(folder / UNIVARIATE, shared),
-        )
+        graphs = [bytes(files.read(name)) for name in NAMES]
+        weights = files.read(WEIGHTS)
+        self._general, self._univariate = (_Graph(graph, weights, shared) for graph in graphs)
 
     @property
     def workers(self) -> int:
@@ -61,12 +58,13 @@ class _Graph:
     """One compiled graph, with a request for every thread that calls it.
 
     Args:
-        path: The graph.
+        graph: The graph.
+        weights: What it keeps outside of itself.
         settings: OpenVINO's of streams and threads; a stream answers a call at a time.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, int]) -> None:
-        model = _core().read_model(path)
+    def __init__(self, graph: bytes, weights: memoryview, settings: Mapping[str, int]) -> None:
+        model = _core().read_model(with_weights(graph, weights), b"")
         self._compiled = _core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **settings})
         self._local = threading.local()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -24,6 +25,31 @@ from chronos_export.graph_contract import GENERAL, UNIVARIATE, WEIGHTS
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Graph = Callable[..., Floats]  # an opened graph: its inputs by name to its forecasts
+OpenGraph = Callable[[str, bytes, memoryview], Graph]  # from its name, its ONNX and its weights
+
+
+class Files(Protocol):
+    """Where a session reads its graphs and their weights: an `Artifact`, or a `Folder`."""
+
+    @property
+    def path(self) -> Path:
+        """Where they lie, for messages."""
+        ...
+
+    def read(self, name: str) -> memoryview:
+        """Return the content of a file, in memory that no one else writes to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Graphs that nobody has vouched for: the ones that were just written here."""
+
+    path: Path
+
+    def read(self, name: str) -> memoryview:
+        """See `Files.read`."""
+        return memoryview((self.path / name).read_bytes())
 
 
 class Session(Protocol):
@@ -84,40 +110,38 @@ class SingleThreaded:
     """Both graphs with one thread a call. Each takes memory from its first call on.
 
     Args:
-        folder: Where `model.onnx`, `univariate.onnx` and their weights are.
+        files: Where the graphs and their weights are.
         open_graph: Opens one of them.
+        names: The files of the general and of the univariate graph.
 
     Raises:
         IntegrityError: By the first call of a graph: the files are no longer those that were there before.
     """
 
-    def __init__(self, folder: Path, open_graph: Callable[[Path], Graph]) -> None:
-        self._folder, self._stamps = folder.absolute(), _stamps(folder)  # it is opened later
-        self._open_graph = open_graph
+    def __init__(
+        self, files: Files, open_graph: OpenGraph, names: tuple[str, str] = (GENERAL, UNIVARIATE)
+    ) -> None:
+        self._files, self._open_graph, self._names = files, open_graph, names
         self._lock, self._opened = threading.Lock(), dict[str, Graph]()
 
     def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """See `Session.run`."""
-        general = self._graph(GENERAL)
+        general = self._graph(self._names[0])
         return general(context=context, group_ids=group_ids, future_covariates=future_covariates)
 
     def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """See `Session.run_univariate`."""
-        return self._graph(UNIVARIATE)(context=context, future_covariates=future_covariates)
+        return self._graph(self._names[1])(context=context, future_covariates=future_covariates)
 
     def _graph(self, name: str) -> Graph:
         with self._lock:
             if name not in self._opened:
-                if _stamps(self._folder) != self._stamps:
+                try:
+                    graph, weights = self._files.read(name), self._files.read(WEIGHTS)
+                except IntegrityError as error:
                     raise IntegrityError(
-                        f"{self._folder} was replaced after it was loaded",
-                        fix=f"load({str(self._folder)!r}) again",
-                    )
-                self._opened[name] = self._open_graph(self._folder / name)
+                        f"{self._files.path} was replaced after it was loaded: {error.summary}",
+                        fix=f"load({str(self._files.path)!r}) again",
+                    ) from error
+                self._opened[name] = self._open_graph(name, bytes(graph), weights)
             return self._opened[name]
-
-
-def _stamps(folder: Path) -> list[tuple[int, int, int]]:
-    """What changes when a file is replaced."""
-    found = [(folder / name).stat() for name in (GENERAL, UNIVARIATE, WEIGHTS) if (folder / name).exists()]
-    return [(file.st_ino, file.st_mtime_ns, file.st_size) for file in found]

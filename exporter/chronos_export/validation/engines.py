@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from chronos.chronos2 import Chronos2Model
 
 from chronos_export.artifact.engine_info import EngineInfo
-from chronos_export.artifact.hashing import hash_file
 from chronos_export.graph.precision import Precision
 from chronos_export.machine.compiled import plugin_library
 from chronos_export.progress import Report
@@ -45,13 +44,19 @@ class EngineProof:
 
 
 def prove_engine(
-    reference: Chronos2Model, info: EngineInfo, cases: Sequence[Case], precision: Precision, report: Report
+    reference: Chronos2Model,
+    info: EngineInfo,
+    digest: str,
+    cases: Sequence[Case],
+    precision: Precision,
+    report: Report,
 ) -> tuple[EngineProof, tuple[CaseResult, ...]]:
     """Hold an engine against upstream, if this machine can run it.
 
     Args:
         reference: The unmodified upstream model.
-        info: The engine, whose plan was just built or just verified.
+        info: The engine.
+        digest: sha256 of its plan, as it was just built or as a manifest has it.
         cases: All cases.
         precision: What the engine computes in. Unlike onnxruntime it may use tf32.
         report: Told of progress.
@@ -62,7 +67,7 @@ def prove_engine(
     if reason := why_not_here(info):
         return EngineProof(info.path.name, not_run=reason), ()
     fitting, left_out = split_cases(cases, info)
-    session = _session(info)
+    session = _session(info, digest)
     verdict = validate(reference, {info.runtime: session}, fitting, precision, report)
     asked = EngineProof(info.path.name, len(fitting), tuple(case.name for case in left_out))
     return asked, verdict.results
@@ -79,6 +84,5 @@ def split_cases(cases: Sequence[Case], info: EngineInfo) -> tuple[list[Case], li
     return [case for case in cases if fits(case)], [case for case in cases if not fits(case)]
 
 
-def _session(info: EngineInfo) -> Session:
-    digest = hash_file(info.path).sha256
+def _session(info: EngineInfo, digest: str) -> Session:
     return TensorRtSession(load_engine(info, digest, plugin_library(), ""), info)

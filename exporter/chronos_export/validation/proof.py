@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Proof:
 def prove(
     checkpoint: Checkpoint,
     sessions: Mapping[str, Session],
-    engines: Sequence[EngineInfo],
+    engines: Mapping[EngineInfo, str],
     precision: Precision,
     report: Report,
     folder: Path | None = None,
@@ -63,7 +63,7 @@ def prove(
     Args:
         checkpoint: Where upstream is loaded from.
         sessions: The graphs on each CPU runtime, by its name.
-        engines: Built from the graphs.
+        engines: Built from the graphs; each with the sha256 of its plan.
         precision: What they compute in.
         report: Told of progress.
         folder: Where inputs and upstream's answers go, or None.
@@ -76,7 +76,10 @@ def prove(
     # A CPU computes a tf32 export in float32, and is held to that.
     held_to = precision_of("float32") if precision.is_exact else precision
     verdict = validate(reference.model, sessions, cases, held_to, report, folder)
-    proven = [prove_engine(reference.model, info, cases, precision, report) for info in engines]
+    proven = [
+        prove_engine(reference.model, info, digest, cases, precision, report)
+        for info, digest in engines.items()
+    ]
     verdict = Verdict((*verdict.results, *(result for _, more in proven for result in more)))
     refuse_failures(verdict)
     changes = () if precision.is_exact else _loss_changes(reference, sessions, report)
