@@ -66,7 +66,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise IntegrityError(
             f"{folder} has no {NAME}: it is not an artifact, or its publishing was tampered with",
             allowed="a folder that chronos-export published",
-            fix="chronos-export --model SRC --batch ROWS -o A_NEW_FOLDER",
+            fix="chronos-export --model SRC -o A_NEW_FOLDER",
         )
     try:
         content = json.loads(file.read_text())
@@ -81,7 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{file} is truncated or altered: {error}",
-            fix=f"chronos-export --model SRC --batch ROWS -o {folder} --force",
+            fix=f"chronos-export --model SRC -o {folder} --force",
         ) from error
     return manifest
 

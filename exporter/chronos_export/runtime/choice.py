@@ -1,12 +1,10 @@
 """Which runtime and device answer for an artifact on this machine, and why.
 
-`auto` takes an engine that this machine can run, then onnxruntime on a GPU, then the CPU. On a CPU,
-onnxruntime has no bfloat16 products, and OpenVINO computes float16 graphs in float32 and 8-bit ones slowly.
+`auto` takes an engine that this machine can run, then onnxruntime on a GPU, then the CPU.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,21 +12,14 @@ from typing import Any
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import Artifact
 from chronos_export.artifact.rebuild import rebuild_command
-from chronos_export.errors import MachineError, UsageError
+from chronos_export.errors import UsageError
 from chronos_export.machine.gpu import device_capability
 from chronos_export.machine.tensorrt import MODULES
+from chronos_export.runtime.cpu_runtimes import CPU_RUNTIMES, ONNXRUNTIME, OPENVINO
 from chronos_export.runtime.tensorrt_loading import why_not_here
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
-ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 DEVICES = {ONNXRUNTIME: (CPU, CUDA), OPENVINO: (CPU,), **dict.fromkeys(MODULES, (CUDA,))}
-CPU_RUNTIMES = {
-    "float32": (ONNXRUNTIME, OPENVINO),
-    "tf32": (ONNXRUNTIME, OPENVINO),  # computed in float32 on a CPU
-    "float16": (ONNXRUNTIME,),
-    "bfloat16": (OPENVINO,),
-    "int8": (ONNXRUNTIME,),
-}
 NOT_ON_A_GPU = ("int8",)
 
 
@@ -77,26 +68,6 @@ def choose(artifact: Artifact, runtime: str = AUTO, device: str = AUTO) -> Choic
         else:
             return Choice(ONNXRUNTIME, CUDA, "; ".join([*passed, "no engine runs here"]))
     return Choice(CPU_RUNTIMES[dtype][0], CPU, "; ".join(passed) or "the CPU was asked for")
-
-
-def require_cpu_runtime(dtype: str, has_engine: bool) -> None:
-    """Refuse at once an export that nothing here could prove.
-
-    Raises:
-        MachineError: No engine is built and no CPU runtime computes the dtype.
-    """
-    if has_engine or installed_cpu_runtimes(dtype):
-        return
-    raise MachineError(
-        f"{dtype} on a CPU needs {CPU_RUNTIMES[dtype][0]}, which is not installed",
-        allowed=", ".join(name for name, runtimes in CPU_RUNTIMES.items() if ONNXRUNTIME in runtimes),
-        fix=f"pip install 'chronos-export[{CPU_RUNTIMES[dtype][0].replace(ONNXRUNTIME, CPU)}]'",
-    )
-
-
-def installed_cpu_runtimes(dtype: str) -> list[str]:
-    """Return the runtimes that are here and compute a dtype on the CPU, the preferred one first."""
-    return [name for name in CPU_RUNTIMES[dtype] if importlib.util.find_spec(name) is not None]
 
 
 def engine_entry(artifact: Artifact, runtime: str) -> dict[str, Any]:

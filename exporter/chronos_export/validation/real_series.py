@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from chronos_export.errors import MachineError, UsageError
@@ -110,12 +111,21 @@ def load(name: str) -> RealData:
     return RealData(name, frame, targets, period, horizon)
 
 
-def _raw(name: str) -> Any:
-    try:
-        from statsmodels import datasets
-    except ImportError as error:
+def require_installed() -> None:
+    """Refuse at once what could not be judged.
+
+    Raises:
+        MachineError: statsmodels is not installed.
+    """
+    if find_spec("statsmodels") is None:
         raise MachineError(
             "the real series come with statsmodels, which is not installed",
             fix="pip install 'chronos-export[train]'",
-        ) from error
+        )
+
+
+def _raw(name: str) -> Any:
+    require_installed()
+    from statsmodels import datasets
+
     return getattr(datasets, name).load_pandas().data
