@@ -75,15 +75,14 @@ def options_here(setting: Setting, **limits: int) -> tuple[Any, str]:
     """What to build for, or None and why nothing can be built or run; limits are the model's unless given."""
     from chronos_export.engine.choice import EngineOptions, choose, require
     from chronos_export.errors import MachineError
-    from chronos_export.graph.precision import precision_of
 
     if setting.device == "cuda":
         options = EngineOptions(**limits)
-        runtime, obstacle = choose(options, precision_of(DTYPES[0]))
+        runtime, obstacle = choose(options, ROWS, DTYPES[0])
         return (options, "") if runtime else (None, obstacle)
     options = EngineOptions("tensorrt-rtx", compute_capabilities=AHEAD_OF_TIME)
     try:
-        require(options, precision_of(DTYPES[0]))
+        require(options, ROWS, DTYPES[0])
     except MachineError as error:
         return None, error.summary
     return options, ""
@@ -93,11 +92,10 @@ def rival_here(**limits: int) -> tuple[Any, str]:
     """What to build for TensorRT's own attention, or None and why it cannot be built."""
     from chronos_export.engine.choice import EngineOptions, require
     from chronos_export.errors import MachineError
-    from chronos_export.graph.precision import precision_of
 
     options = EngineOptions("tensorrt", attention="native", **limits)
     try:
-        require(options, precision_of(NARROW[0]))
+        require(options, ROWS, NARROW[0])
     except MachineError as error:
         return None, error.summary
     return options, ""
@@ -105,7 +103,7 @@ def rival_here(**limits: int) -> tuple[Any, str]:
 
 def build(checkpoint: Any, folder: Path, rows: Sequence[int], options: Any, dtype: str) -> Any:
     """The EngineInfo of an engine, built in `folder`."""
-    from chronos_export.engine.choice import build_engines
+    from chronos_export.engine.building import build_engines
     from chronos_export.exporting.export import write_graphs
     from chronos_export.graph.precision import precision_of
 

@@ -98,11 +98,11 @@ def another_model(folder: Path) -> Path:
     ],
 )
 def test_checkpoint(mine: Path, refuse: Refuse, spoil: Callable[[Path], Path], code: int, said: str) -> None:
-    assert said in refuse(code, "--model", spoil(mine), "--batch", 100)
+    assert said in refuse(code, "--model", spoil(mine))
 
 
 def test_unknown_model(refuse: Refuse, toy: Path, tmp_path: Path) -> None:
-    assert "--model demo" in refuse(2, "--model", "no-such-folder", "--batch", 100)
+    assert "--model demo" in refuse(2, "--model", "no-such-folder")
     with serve({"me/toy": toy}) as (endpoint, _):
         assert "me/other" in on_a_hub(2, endpoint, tmp_path, "me/other")
     assert "--model demo" in on_a_hub(3, "http://127.0.0.1:9", tmp_path, "amazon/chronos-2")
@@ -110,7 +110,7 @@ def test_unknown_model(refuse: Refuse, toy: Path, tmp_path: Path) -> None:
 
 def on_a_hub(code: int, endpoint: str, tmp_path: Path, model: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "chronos_export", "--model", model, "--batch", "100", "--quiet"],
+        [sys.executable, "-m", "chronos_export", "--model", model, "--quiet"],
         env={**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
@@ -127,8 +127,7 @@ def test_batch(refuse: Refuse, batch: str) -> None:
     assert "100,2000" in refuse(2, "--model", "demo", f"--batch={batch}")
 
 
-def test_no_batch_and_unknown_options(refuse: Refuse) -> None:
-    assert "--batch" in refuse(2, "--model", "demo")
+def test_unknown_options(refuse: Refuse) -> None:
     assert "--bach" in refuse(2, "--bach", 100)
     assert "nonsense" in refuse(2, "nonsense")
     assert "ARTIFACT" in refuse(2, "validate")
@@ -139,7 +138,7 @@ def test_output(refuse: Refuse, toy: Path) -> None:
     work = Path.cwd() / "thesis"
     work.mkdir()
     (work / "thesis.tex").write_text("years of work")
-    ask = ("--model", toy, "--batch", 100, "-o")
+    ask = ("--model", toy, "-o")
     assert "--force" in refuse(2, *ask, artifact)
     assert "not an artifact" in refuse(2, *ask, work, "--force")
     assert "is a file" in refuse(2, *ask, work / "thesis.tex")
@@ -159,7 +158,7 @@ def test_output_not_writable(refuse: Refuse, toy: Path) -> None:
             if me == 0:
                 os.seteuid(65534)
             with pytest.raises(SystemExit) as caught:
-                main(["--model", str(copy), "--batch", "100", "-o", f"{folder}/artifact", "--quiet"])
+                main(["--model", str(copy), "-o", f"{folder}/artifact", "--quiet"])
         finally:
             if me == 0:
                 os.seteuid(0)
@@ -175,7 +174,7 @@ def test_disk_full(toy: Path, tmp_path: Path) -> None:
     if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a small disk; test_publish_disk covers the handling")
     inside = f'{mount} && cd {tmp_path}/here && "$@"; status=$?; ls -A {tmp_path}/here; exit $status'
-    export = [sys.executable, "-m", "chronos_export", "--model", str(toy), "--batch", "100", "--quiet"]
+    export = [sys.executable, "-m", "chronos_export", "--model", str(toy), "--quiet"]
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", inside, "sh", *export], capture_output=True, text=True, timeout=200
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,10 @@ import pytest
 
 from chronos_export.artifact.reading import open_artifact
 from chronos_export.machine.gpu import device_capability
-from tests.helpers.engines import needs_rtx
+from tests.helpers.checkpoints import edit_config
+from tests.helpers.engines import needs_rtx, without_tensorrt
+from tests.helpers.hub import COMMIT, serve
+from tests.helpers.published import make
 
 CLI = [sys.executable, "-m", "chronos_export"]
 
@@ -61,14 +66,15 @@ def test_export(exported: tuple[subprocess.CompletedProcess[str], Path]) -> None
     cases = open_artifact(artifact).manifest.validation["cases"]
     assert done.stdout == f"{artifact.name}: {cases} cases forecast as upstream does\n"
     if device_capability() is None:
-        why = "no engine: this machine has no GPU (--runtime tensorrt-rtx builds ahead of time)"
-        assert [line for line in done.stderr.splitlines() if "no engine" in line] == [why]
+        why = "no engine, so --batch had no effect: this machine has no GPU"
+        (said,) = [line for line in done.stderr.splitlines() if "no engine" in line]
+        assert said == f"{why} (--runtime tensorrt-rtx --batch 100 builds ahead of time)"
         assert open_artifact(artifact).manifest.engines == []
+        assert open_artifact(artifact).manifest.profiles == []
     stages = [line.split()[:2] for line in done.stderr.splitlines() if "%" in line]
     assert stages == [[name, "100%"] for name in ("start", "load", "export", "validate", "tune")]
     assert "\x1b" not in done.stderr
     assert [path.name for path in artifact.parent.iterdir()] == [artifact.name]
-    assert open_artifact(artifact).manifest.profiles == [100, 2000]
 
 
 def test_validate(artifact: Path, toy: Path) -> None:
@@ -83,21 +89,22 @@ def test_validate(artifact: Path, toy: Path) -> None:
     assert result["validation"]["cases"] == open_artifact(artifact).manifest.validation["cases"]
 
 
-def test_inspect(artifact: Path) -> None:
+def test_inspect(artifact: Path, tmp_path: Path) -> None:
     manifest = open_artifact(artifact).manifest
     text = run("inspect", artifact)
     assert (text.returncode, text.stderr) == (0, "")
     for said in (
         manifest.checkpoint["digest"],
-        "100, 2000",
         "float32",
         f"torch {manifest.created_by['torch']}",
     ):
         assert said in text.stdout
     for arguments in (("inspect", artifact, "--json"), ("--json", "inspect", artifact)):
         (result,) = events(run(*arguments).stdout)
-        assert (result["event"], result["profiles"]) == ("result", [100, 2000])
+        assert (result["event"], result["profiles"]) == ("result", [])
         assert result["files"]["model.onnx"]["bytes"] == (artifact / "model.onnx").stat().st_size
+    assert "profiles" not in text.stdout
+    assert re.search("profiles +100, 2000\n", run("inspect", make(tmp_path / "of an engine")).stdout)
 
 
 def test_light_commands_import_nothing_heavy(artifact: Path, toy: Path, tmp_path: Path) -> None:
@@ -118,11 +125,18 @@ sys.exit(f"imported {heavy}" if heavy else 0)
         ["completion", "bash"],
         ["inspect", str(artifact)],
         ["validate", str(tmp_path / "nothing")],
-        ["--model", str(toy), "--batch", "100", "--dry-run"],
-        ["--batch", "100", "--dry-run"],
+        ["--model", str(toy), "--dry-run"],
+        ["export", "--model", str(toy), "--runtime", "tensorrt-rtx", "--batch", "3", "--dry-run"],
+        ["--model", str(toy), "--runtime", "tensorrt"],
+        ["--model", str(toy), "-o", "no/such/folder"],
+        ["--model", "nobody/nothing"],
     ):
         done = subprocess.run(
-            [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, "-c", program, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9"},
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, (arguments, done.stderr)
 
@@ -132,29 +146,113 @@ def test_help_tells_the_exit_codes() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for code, word in enumerate(("done", "accuracy", "usage", "environment", "build", "integrity")):
         assert f"  {code}    {word}" in done.stdout
-    for command in ("validate", "inspect", "doctor", "completion"):
+    for code, word in ((129, "the terminal"), (130, "interrupted"), (143, "terminated")):
+        assert f"  {code}  {word}" in done.stdout
+    sections = ["Model", "Engine (optional, for NVIDIA GPUs)", "Output", "Options", "Commands"]
+    headings = [line[:-1] for line in done.stdout.splitlines() if re.fullmatch(r"\w.*:", line)]
+    assert headings == sections
+    for option, section in (
+        ("--dtype", 0),
+        ("--batch", 1),
+        ("--attention", 1),
+        ("--force", 2),
+        ("--json", 3),
+    ):
+        here = done.stdout.index(f"\n{sections[section]}:"), done.stdout.index(f"\n{sections[section + 1]}:")
+        assert here[0] < done.stdout.index(option, done.stdout.index("\nModel:")) < here[1]
+    for command in ("export", "validate", "inspect", "doctor", "completion"):
         assert run(command, "--help").returncode == 0
         assert command in done.stdout
 
 
-def test_dry_run_asks_no_hub_and_leaves_nothing(toy: Path, tmp_path: Path) -> None:
-    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+def test_dry_run_leaves_nothing(toy: Path, tmp_path: Path) -> None:
     (local,) = events(run("--model", toy, "--batch", "20,5", "--dry-run", "--json", cwd=tmp_path).stdout)
     assert (local["batch"], local["d_model"], local["from_hub"]) == ([5, 20], 6, False)
     assert local["weights_bytes"] == (toy / "model.safetensors").stat().st_size
-    hub = run("--batch", 100, "--dry-run", cwd=tmp_path, **nowhere)
-    assert (hub.returncode, hub.stderr) == (0, "")
-    assert "chronos-2-b100" in hub.stdout
     assert not list(tmp_path.iterdir())
 
 
-def test_dry_run_refuses_what_an_export_would(toy: Path, tmp_path: Path, artifact: Path) -> None:
-    (tmp_path / "model.safetensors").touch()
-    assert run("--model", tmp_path, "--batch", 1, "--dry-run").returncode == 2
-    refused = run("--model", toy, "--batch", 1, "--dry-run", "-o", artifact)
+def test_dry_run_asks_the_hub_and_fetches_no_weights(toy: Path, tmp_path: Path) -> None:
+    """Afterwards the cache does not pass for the model."""
+    (tmp_path / "here").mkdir()
+
+    def dry(endpoint: str, *options: str) -> subprocess.CompletedProcess[str]:
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "cache")}
+        return run("--model", "me/toy", "--dry-run", *options, cwd=tmp_path / "here", **hub)
+
+    with serve({"me/toy": toy}) as (endpoint, asked):
+        found = dry(endpoint, "--json")
+        no_such = dry(endpoint, "--revision", "v9")
+    *_, shown = events(found.stdout)
+    assert (shown["output"], shown["revision"], shown["d_model"]) == ("toy", COMMIT, 6)
+    assert shown["weights_bytes"] == (toy / "model.safetensors").stat().st_size
+    assert not any("safetensors" in path for path in asked)
+    assert (no_such.returncode, "no revision v9" in no_such.stderr) == (2, True)
+    unreachable = dry("http://127.0.0.1:9")
+    assert (unreachable.returncode, unreachable.stdout) == (3, "")
+    assert "the hub could not be asked" in unreachable.stderr
+    assert not list((tmp_path / "here").iterdir())
+
+
+REFUSED = {
+    "another model": (2, ["--model", "chronos-bolt"]),
+    "no weights folder": (2, ["--model", "nothing"]),
+    "no such folder": (2, ["-o", "no/such/folder"]),
+    "is there": (2, ["-o", "chronos-bolt"]),
+    "a runtime without its package": (3, ["--runtime", "tensorrt", "--batch", "3"]),
+    "a compute capability": (2, ["--runtime", "tensorrt-rtx", "--batch", "3", "--compute-capability", "9.0"]),
+    "a horizon": (2, ["--runtime", "tensorrt-rtx", "--batch", "3", "--horizon", "9999"]),
+    "an engine without row counts": (2, ["--runtime", "tensorrt-rtx"]),
+    "an option without effect": (2, ["--runtime", "onnxruntime", "--context", "64"]),
+    "tf32": (2, ["--runtime", "onnxruntime", "--dtype", "tf32"]),
+    "an unreachable hub": (3, ["--model", "me/toy"]),
+}
+
+
+@needs_rtx
+@without_tensorrt
+@pytest.mark.parametrize("why", REFUSED)
+def test_a_dry_run_refuses_what_an_export_refuses(toy: Path, tmp_path: Path, why: str) -> None:
+    """With the same words and the same code, before anything is imported or made."""
+    bolt = Path(shutil.copytree(toy, tmp_path / "chronos-bolt"))
+    edit_config(bolt, architectures=["ChronosBoltModelForForecasting"])
+    code, options = REFUSED[why]
+    command = ("--model", toy, *options, "--quiet")
+    asked, did = (
+        run(*command, *dry, cwd=tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "cache"))
+        for dry in (["--dry-run"], ["--verbose"])
+    )
+    assert asked.returncode == did.returncode == code, (asked.stderr, did.stderr)
+    assert asked.stderr.startswith("error: ")
+    assert did.stderr.endswith(asked.stderr)
+    assert "exporting/export.py" not in did.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"chronos-bolt", "cache"}
+
+
+def test_an_artifact_is_replaced_only_if_asked(toy: Path, artifact: Path) -> None:
+    refused = run("--model", toy, "--dry-run", "-o", artifact)
     assert refused.returncode == 2
     assert "--force" in refused.stderr
-    assert run("--model", toy, "--batch", 1, "--dry-run", "-o", artifact, "--force").returncode == 0
+    assert run("--model", toy, "--dry-run", "-o", artifact, "--force").returncode == 0
+
+
+def test_export_is_the_bare_command(toy: Path, tmp_path: Path) -> None:
+    options = ("--model", toy, "--dtype", "fp16", "--dry-run", "--json")
+    bare, named = run(*options, cwd=tmp_path), run("export", *options, cwd=tmp_path)
+    assert (bare.returncode, named.returncode) == (0, 0), named.stderr
+    assert {**events(bare.stdout)[0], "disk_free_bytes": 0} == {
+        **events(named.stdout)[0],
+        "disk_free_bytes": 0,
+    }
+    assert events(bare.stdout)[0]["dtype"] == "float16"
+    wrong = run("--keep-failed", "--model", "demo", "--json", "validate", "here")
+    assert wrong.returncode == 2
+    assert "--model, --keep-failed stands before validate" in wrong.stderr
+
+
+def test_no_arguments_show_the_help() -> None:
+    done = run()
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", run("--help").stdout)
 
 
 def test_doctor(tmp_path: Path) -> None:
@@ -233,9 +331,9 @@ def test_a_reader_who_leaves(artifact: Path) -> None:
 def test_stops_promptly_and_leaves_nothing(
     toy: Path, tmp_path: Path, stage: str, how: signal.Signals, code: int
 ) -> None:
-    engine = ("--runtime", "tensorrt-rtx") if stage == "engine" else ()
+    engine = ("--runtime", "tensorrt-rtx", "--batch", "100") if stage == "engine" else ()
     process = subprocess.Popen(
-        [*CLI, "--model", toy, "--batch", "100", "--json", "--keep-failed", *engine],
+        [*CLI, "--model", toy, "--json", "--keep-failed", *engine],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

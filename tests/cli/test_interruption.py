@@ -22,7 +22,7 @@ def swallow(*args, **kwargs):
     {then}
 
 exporting.{victim} = swallow
-cli.main(["--model", "demo", "--batch", "100", "-o", {output!r}, "--keep-failed"])
+cli.main(["--model", "demo", "-o", {output!r}, "--keep-failed"])
 """
 
 

@@ -19,7 +19,8 @@ from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.checkpoint.loading import load_checkpoint
 from chronos_export.engine import building as engine
 from chronos_export.engine import worker as engine_worker
-from chronos_export.engine.building import RTX_COMPUTE_CAPABILITIES, build_engine
+from chronos_export.engine.building import build_engine
+from chronos_export.engine.requirements import RTX_DEFAULT
 from chronos_export.engine.worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.exporting.export import write_graphs
@@ -53,7 +54,7 @@ def test_one_plan_with_a_profile_per_row_count(tmp_path: Path, dtype: str) -> No
     assert info.bytes == info.path.stat().st_size
     assert info.profiles == (100, 200)
     assert info.plugin_layers == 3
-    assert info.compute_capabilities == RTX_COMPUTE_CAPABILITIES
+    assert info.compute_capabilities == RTX_DEFAULT
     assert (info.context, info.horizon) == (512, 64)  # the model's own limits
     assert info.tensorrt_version == importlib.metadata.version("tensorrt_rtx")
     assert 0 < info.build_seconds < 600

@@ -40,7 +40,7 @@ def test_an_export_is_proven_and_whole(size: str, artifact_of: Callable[[str], A
     assert {row["runner"] for row in proven["worst"]} >= {"onnxruntime", "onnxruntime/univariate"}
     assert POLYGRAPHY.format(60) in proven["again"]
     assert POLYGRAPHY.format(60) in (artifact.path / "README.md").read_text()
-    assert artifact.manifest.profiles == [100]
+    assert artifact.manifest.profiles == []  # an engine has them
 
 
 def test_a_wrong_export_is_not_published(near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

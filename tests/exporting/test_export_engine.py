@@ -25,9 +25,8 @@ def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 @needs_rtx
 def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None:
     command = ["--model", "demo", "--batch", "100,200", "--runtime", "tensorrt-rtx", "-o", "built"]
-    done = run(*command, "--timing-cache", "timings", cwd=tmp_path)
+    done = run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "warning: timing cache not used: tensorrt-rtx measures nothing when it builds" in done.stderr
     inspected = run("inspect", "built", "--json", cwd=tmp_path)
     shown = json.loads(inspected.stdout.splitlines()[-1])
     (entry,) = shown["engines"]

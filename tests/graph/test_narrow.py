@@ -20,7 +20,7 @@ from chronos_export.graph import int8
 from chronos_export.graph.precision import precision_of
 from chronos_export.graph_contract import WEIGHTS
 from chronos_export.pipeline.model import SessionModel
-from chronos_export.runtime import choice as runtimes
+from chronos_export.runtime import cpu_runtimes
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.openvino_session import OpenVinoSession
 from chronos_export.runtime.session import Floats, Ints, Session
@@ -96,7 +96,7 @@ def test_weights_take_less_room(artifacts: dict[str, Path]) -> None:
 
 
 def test_bfloat16_needs_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "is_installed", lambda package: package != "openvino")
+    monkeypatch.setattr(cpu_runtimes, "is_installed", lambda package: package != "openvino")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MachineError, match="bfloat16 on a CPU needs openvino, which is not") as error:
         export("demo", output=tmp_path / "narrow", dtype="bfloat16")

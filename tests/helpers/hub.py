@@ -58,7 +58,8 @@ def _answer(path: str, models: dict[str, Path]) -> tuple[int, dict[str, str], by
             return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
         listing: Any = [_entry(file) for file in sorted(folder.iterdir())]
         if parts[4:5] != ["tree"]:
-            listing = {"id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": []}
+            siblings = [{"rfilename": file["path"], "size": file["size"]} for file in listing]
+            listing = {"id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": siblings}
         return 200, {"Content-Type": "application/json"}, json.dumps(listing).encode()
     if parts[0] == "api":
         return 404, {}, b"{}"

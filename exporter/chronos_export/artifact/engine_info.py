@@ -19,7 +19,7 @@ class EngineInfo:
     Args:
         path: The plan file.
         runtime: "tensorrt" or "tensorrt-rtx".
-        attention: One of `engine_attention.ATTENTIONS`.
+        attention: One of `engine.requirements.ATTENTIONS`.
         tensorrt_version: A plan opens in this version only.
         compute_capabilities: GPUs it runs on, like "8.6".
         driver: NVIDIA driver it was built under, like "580.65.06"; None where there was none.

@@ -78,7 +78,7 @@ def manifest_text(folder: Path) -> bytes:
         raise IntegrityError(
             f"{folder / NAME} {error}: {folder} is not an artifact, or its publishing was tampered with",
             allowed="a folder that chronos-export published, copied with its links followed",
-            fix="chronos-export --model SRC --batch ROWS -o A_NEW_FOLDER",
+            fix="chronos-export --model SRC -o A_NEW_FOLDER",
         ) from error
 
 
@@ -98,7 +98,7 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{file} is truncated or altered: {error}",
-            fix="chronos-export --model SRC --batch ROWS -o A_NEW_FOLDER",
+            fix="chronos-export --model SRC -o A_NEW_FOLDER",
         ) from error
     return manifest
 

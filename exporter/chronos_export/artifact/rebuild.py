@@ -26,7 +26,7 @@ def rebuild_command(path: Path, manifest: Manifest, runtime: str | None = None) 
     options = {
         "--model": find_source(source, path) or source,
         "--revision": manifest.checkpoint.get("revision"),
-        "--batch": ",".join(str(rows) for rows in manifest.profiles) or "100",
+        "--batch": ",".join(str(rows) for rows in manifest.profiles) or (runtime and "100"),
         "--dtype": manifest.dtype,
         "--runtime": wanted,
         "--attention": entry.get("attention"),

@@ -13,14 +13,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from chronos_export.artifact.naming import is_hub_id
+from chronos_export.artifact.naming import BUNDLED, is_hub_id, located
+from chronos_export.artifact.publishing import NO_ROOM
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.progress import Report, Stage, ignore, stage
 
 DEMO = Path(__file__).parent / "demo"
+ADAPTER = "adapter_config.json"
+CONFIGS = ["config.json", ADAPTER]
 WANTED = [
-    "config.json",
-    "adapter_config.json",
+    *CONFIGS,
     "*.safetensors",
     "*.safetensors.index.json",
     "*.md",
@@ -29,7 +31,7 @@ WANTED = [
 HUB_TIMEOUT = 5.0  # seconds until an unreachable hub counts as such
 
 NAMES = "demo, a folder, or a hub id such as amazon/chronos-2"
-TRY_DEMO = "chronos-export --model demo --batch 100"
+TRY_DEMO = "chronos-export --model demo"
 FETCH_AGAIN = "fetch or save the checkpoint again"
 
 
@@ -40,25 +42,30 @@ class Place:
     Args:
         folder: An existing folder; what it holds has not been looked at.
         revision: The commit, if the files came from the hub.
+        weights_bytes: Size of all safetensors files there are, here or on the hub.
     """
 
     folder: Path
     revision: str | None = None
+    weights_bytes: int = 0
 
 
-def locate(source: str, revision: str | None = None, report: Report = ignore) -> Place:
+def locate(
+    source: str, revision: str | None = None, report: Report = ignore, *, weights: bool = True
+) -> Place:
     """Find the files of `source`, fetching them from the hub if need be.
 
     Args:
         source: `demo`, a folder, or a hub id.
         revision: A commit, tag or branch of a hub id; None for its main branch.
         report: Told of a download, from the threads that do it.
+        weights: Whether the weights are fetched; without them a model on the hub costs a few kB.
 
     Raises:
         UsageError: No such folder, model or revision.
         MachineError: The hub cannot be reached and the model is not in its cache.
     """
-    folder = DEMO if source == "demo" else Path(source).expanduser()
+    folder = DEMO if source == BUNDLED else located(source)
     if folder.is_dir():
         if revision is not None:
             raise UsageError(
@@ -66,7 +73,7 @@ def locate(source: str, revision: str | None = None, report: Report = ignore) ->
                 allowed="a revision together with a hub id",
                 fix="leave --revision out",
             )
-        return Place(folder)
+        return Place(folder, weights_bytes=_weights_bytes(folder))
     if folder.exists():
         raise UsageError(
             f"{source} is a file, not a folder", allowed=NAMES, fix=f"chronos-export --model {folder.parent}"
@@ -74,7 +81,11 @@ def locate(source: str, revision: str | None = None, report: Report = ignore) ->
     if not is_hub_id(source):
         raise UsageError(f"there is no folder {source}", allowed=NAMES, fix=TRY_DEMO)
     with stage("fetch", report) as running:
-        return _from_hub(source, revision, running)
+        return _from_hub(source, revision, running, WANTED if weights else CONFIGS)
+
+
+def _weights_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
 
 
 def _bytes_to(running: Stage) -> type[tqdm]:
@@ -91,14 +102,15 @@ def _bytes_to(running: Stage) -> type[tqdm]:
     return Bytes
 
 
-def _from_hub(model_id: str, revision: str | None, running: Stage) -> Place:
+def _from_hub(model_id: str, revision: str | None, running: Stage, wanted: list[str]) -> Place:
     from huggingface_hub import HfApi, errors, snapshot_download
 
     bar = _bytes_to(running)
     try:
-        HfApi().model_info(model_id, revision=revision, timeout=HUB_TIMEOUT)  # is anyone there?
-        folder = snapshot_download(model_id, revision=revision, allow_patterns=WANTED, tqdm_class=bar)
-        return Place(Path(folder), Path(folder).name)
+        info = HfApi().model_info(model_id, revision=revision, timeout=HUB_TIMEOUT, files_metadata=True)
+        folder = snapshot_download(model_id, revision=revision, allow_patterns=wanted, tqdm_class=bar)
+        sizes = (file.size or 0 for file in info.siblings or () if file.rfilename.endswith(".safetensors"))
+        return Place(Path(folder), Path(folder).name, sum(sizes))
     except errors.GatedRepoError as error:
         raise UsageError(
             f"{model_id} is gated: its owner must grant access", allowed=NAMES, fix="hf auth login"
@@ -116,6 +128,12 @@ def _from_hub(model_id: str, revision: str | None, running: Stage) -> Place:
             fix="leave --revision out for the main branch",
         ) from error
     except Exception as error:  # whatever the network does, a cached copy will do
+        if getattr(error, "errno", None) in NO_ROOM:
+            raise MachineError(
+                f"the disk of the hub's cache is full, so {model_id} cannot be fetched: {error}",
+                allowed="room for the weights in the cache, which HF_HOME places",
+                fix="free some space, or set HF_HOME to a folder on another disk",
+            ) from error
         return _from_cache(model_id, revision, error)
 
 
@@ -126,14 +144,16 @@ def _from_cache(model_id: str, revision: str | None, why: Exception) -> Place:
         cached = snapshot_download(
             model_id, revision=revision, allow_patterns=WANTED, local_files_only=True, max_workers=1
         )
+        if size := _weights_bytes(folder := Path(cached)):  # --dry-run leaves a configuration alone
+            return Place(folder, folder.name, size)
     except errors.LocalEntryNotFoundError:
-        reason = f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}"
-        raise MachineError(
-            f"{model_id} is not on this machine and the hub could not be asked for it ({reason})",
-            allowed=NAMES,
-            fix=f"{TRY_DEMO}, which needs no network",
-        ) from why
-    return Place(Path(cached), Path(cached).name)
+        pass
+    reason = f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}"
+    raise MachineError(
+        f"{model_id} is not on this machine and the hub could not be asked for it ({reason})",
+        allowed=NAMES,
+        fix=f"{TRY_DEMO}, which needs no network",
+    ) from why
 
 
 def licence_of(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What every command has in common: --json, --quiet, --verbose, and the console they make."""
+"""What commands have in common: sections of the help, --json, --quiet, --verbose and their console."""
 
 from __future__ import annotations
 
@@ -10,6 +10,43 @@ from typing import Any
 import click
 
 from chronos_export.cli.console import Console
+
+NAME = "chronos-export"
+
+
+class Option(click.Option):
+    """An option under a heading of the help."""
+
+    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command whose help shows its options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See `click.Command.format_options`."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class Group(Command, click.Group):
+    """A group with options of its own under headings, and its commands after them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See `click.Group.format_options`."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they were added."""
+        return list(self.commands)
 
 
 def talking(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,10 +8,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from chronos_export.cli.console import Console
-from chronos_export.cli.options import as_lines, talking
+from chronos_export.cli.options import NAME, as_lines, talking
 from chronos_export.errors import MachineError, UsageError
-
-NAME = "chronos-export"
 
 
 @click.command()
@@ -125,6 +123,3 @@ def completion(shell: str) -> None:
     if script is None:
         raise UsageError(f"no completion for {shell}", allowed="bash, zsh, fish")
     click.echo(script(root, {}, NAME, "_CHRONOS_EXPORT_COMPLETE").source())
-
-
-COMMANDS = (doctor, completion, plugin, bench)

@@ -13,28 +13,15 @@ from pathlib import Path
 
 import onnx
 
-from chronos_export.errors import UsageError
 from chronos_export.graph.dense_attention import dense_body
 from chronos_export.graph.group_attention import nodes_of, num_heads_of
-
-ATTENTIONS = ("plugin", "body")
-
-
-def check_attention(attention: str) -> None:
-    """Refuse what there is not.
-
-    Raises:
-        UsageError: There is no such attention.
-    """
-    if attention not in ATTENTIONS:
-        raise UsageError(f"unknown attention {attention!r}", allowed=", ".join(ATTENTIONS))
 
 
 def graph_with(attention: str, path: Path, folder: Path, *, tf32: bool = False) -> Path:
     """The graph with group attention as TensorRT shall parse it; for "plugin" without tf32 it is as it was.
 
     Args:
-        attention: One of `ATTENTIONS`.
+        attention: One of `requirements.ATTENTIONS`.
         path: `model.onnx`, its weights beside it.
         folder: Where any other goes; it refers to the same weights.
         tf32: Whether float32 products may use tf32. TensorRT does not tell its plugins, so their nodes do.

@@ -21,16 +21,19 @@ import onnx
 from chronos_export import errors
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.hashing import hash_file
-from chronos_export.engine.attention import check_attention, graph_with
+from chronos_export.engine.attention import graph_with
+from chronos_export.engine.choice import PLUGIN, EngineOptions, capabilities_of, choose
+from chronos_export.engine.requirements import RTX_DEFAULT, check_machine
 from chronos_export.engine.worker import Job
-from chronos_export.errors import BuildError, MachineError, UsageError
+from chronos_export.errors import BuildError, UsageError
 from chronos_export.graph.group_attention import DOMAIN, NAME, nodes_of
-from chronos_export.graph_contract import INPUTS
-from chronos_export.machine.gpu import device_capability, driver_version
-from chronos_export.machine.tensorrt import require_installed
+from chronos_export.graph.precision import Precision
+from chronos_export.graph_contract import GENERAL, INPUTS
+from chronos_export.machine.compiled import plugin_library
+from chronos_export.machine.gpu import driver_version
 from chronos_export.progress import Report, Stage, ignore, stage
 
-RTX_COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
+ENGINES = "engines"
 WORKER = [sys.executable, "-m", "chronos_export.engine.worker"]
 
 
@@ -41,6 +44,40 @@ class _Graph:
     blocks: int
     context: int | None
     horizon: int | None
+
+
+def build_engines(
+    folder: Path, batch: Sequence[int], options: EngineOptions, precision: Precision, report: Report
+) -> list[EngineInfo]:
+    """Build what `options` ask for from the graph in `folder`.
+
+    Args:
+        folder: Where `model.onnx` is; the plan goes to `engines/` in it.
+        batch: Row counts, one profile each.
+        options: What to build for.
+        precision: What the graph computes in; "tf32" lets float32 products use tf32.
+        report: Told of progress.
+    """
+    runtime, _ = choose(options, batch, precision.name)
+    if runtime is None:
+        return []
+    (folder / ENGINES).mkdir()
+    return [
+        build_engine(
+            folder / GENERAL,
+            batch,
+            runtime=runtime,
+            output=folder / ENGINES / f"{runtime}.plan",
+            context=options.context,
+            horizon=options.horizon,
+            compute_capabilities=capabilities_of(options, runtime),
+            attention=options.attention or PLUGIN,
+            plugin=plugin_library(),
+            tf32=precision.name == "tf32",
+            timing_cache=options.timing_cache,
+            report=report,
+        )
+    ]
 
 
 def build_engine(
@@ -71,8 +108,8 @@ def build_engine(
         context: Longest context, time steps; the model's own limit if None.
         horizon: Longest horizon, time steps; the model's own limit if None.
         compute_capabilities: For TensorRT-RTX, the GPUs to build for; all of
-            `RTX_COMPUTE_CAPABILITIES` if empty.
-        attention: One of `engine_attention.ATTENTIONS`.
+            `RTX_DEFAULT` if empty.
+        attention: One of `requirements.ATTENTIONS`.
         plugin: The compiled plugin library. TensorRT runs the plugin while it builds, so it needs one;
             TensorRT-RTX does not.
         tf32: Whether float32 products may use tf32.
@@ -105,7 +142,7 @@ def build_engine(
             attention=attention,
             blocks=graph.blocks,
             shapes=[_shapes(count, context, horizon) for count in rows],
-            compute_capabilities=list(compute_capabilities or RTX_COMPUTE_CAPABILITIES),
+            compute_capabilities=list(compute_capabilities or RTX_DEFAULT),
             tf32=tf32,
             timing_cache=str(timing_cache.absolute()) if timing_cache else None,
             layers=str(layers.absolute()) if layers else None,
@@ -131,36 +168,6 @@ def build_engine(
         build_seconds=seconds,
         peak_rss_bytes=built["peak_rss_bytes"],
     )
-
-
-def check_machine(
-    runtime: str, attention: str, plugin: Path | None, compute_capabilities: Sequence[str]
-) -> None:
-    """Refuse at once what this machine cannot build; arguments as `build_engine`.
-
-    Raises:
-        UsageError: No such runtime or attention, or compute capabilities for TensorRT.
-        MachineError: A package, the plugin library or a GPU is missing, or the attention cannot be built.
-    """
-    require_installed(runtime)
-    check_attention(attention)
-    if runtime != "tensorrt":
-        return
-    if compute_capabilities:
-        raise UsageError(
-            f"TensorRT builds for the GPU of this machine, not for {', '.join(compute_capabilities)}",
-            allowed="compute capabilities for --runtime tensorrt-rtx only",
-        )
-    if device_capability() is None:
-        raise MachineError(
-            "TensorRT builds engines on the GPU they run on, and this machine has none",
-            allowed="--runtime tensorrt-rtx, which builds ahead of time",
-        )
-    if attention == "plugin" and plugin is None:
-        raise MachineError(
-            "TensorRT runs the plugin while it builds, and no plugin library was given",
-            fix="chronos-export plugin build",
-        )
 
 
 def _read_graph(path: Path) -> _Graph:

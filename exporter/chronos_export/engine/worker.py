@@ -34,7 +34,7 @@ Say = Any
 
 @dataclass(frozen=True)
 class Job:
-    """What to build, of a graph with so many blocks; attention is one of `engine_attention.ATTENTIONS`.
+    """What to build, of a graph with so many blocks; attention is one of `requirements.ATTENTIONS`.
 
     Paths are absolute; shapes are by input name, one (min, opt, max) per profile. `layers` is where the list
     of the engine's layers goes, or None.

@@ -14,28 +14,28 @@ import torch
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.hashing import hash_file
 from chronos_export.artifact.manifest import Manifest
-from chronos_export.artifact.naming import default_output, find_source, recorded_source
+from chronos_export.artifact.naming import find_source, recorded_source
 from chronos_export.artifact.publishing import publish
 from chronos_export.artifact.reading import Artifact, open_artifact
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.checkpoint.loading import Checkpoint, load_checkpoint
 from chronos_export.checkpoint.quiet import quiet
-from chronos_export.engine.choice import EngineOptions, build_engines, choose, require
+from chronos_export.engine.building import build_engines
+from chronos_export.engine.choice import EngineOptions
 from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.exporting.request import NO_WISHES, Plan, Request, check
 from chronos_export.graph.precision import Precision, precision_of
 from chronos_export.graph.writing import export_onnx
 from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.choice import CPU_RUNTIMES, ONNXRUNTIME, require_cpu_runtime
+from chronos_export.runtime.cpu_runtimes import CPU_RUNTIMES, ONNXRUNTIME
 from chronos_export.runtime.opening import cpu_sessions
 from chronos_export.runtime.session import Folder, Session
 from chronos_export.runtime.tuning import tune
 from chronos_export.validation.proof import Proof, prove
-from chronos_export.validation.quantile_loss import require_real_series
 
 VALIDATION = "validation"
-NO_WISHES = EngineOptions()
 POLYGRAPHY = (
     "polygraphy run model.onnx --onnxrt --load-inputs validation/inputs.json "
     "--load-outputs validation/golden.json --compare snr --snr-threshold {}"
@@ -44,7 +44,7 @@ POLYGRAPHY = (
 
 def export(
     source: str = "amazon/chronos-2",
-    batch: Sequence[int] = (100,),
+    batch: Sequence[int] = (),
     output: Path | str | None = None,
     *,
     revision: str | None = None,
@@ -58,10 +58,11 @@ def export(
 
     Args:
         source: `demo`, a folder or a hub id.
-        batch: Row counts of the engine profiles.
+        batch: Row counts to build an engine for, one profile each. Any number of rows runs; without an engine
+            there are no profiles.
         output: The artifact's folder; `default_output(source, batch)` if None.
         revision: A commit, tag or branch of a hub id.
-        dtype: What the products are computed in: float32, tf32, float16, bfloat16 or int8.
+        dtype: What the products are computed in: one of `graph.dtypes.DTYPES`, or an alias like "fp16".
         engine: Which engines to build, and for what.
         overwrite: Replace an artifact that is there.
         keep_failed: Keep what failed its validation, as `<output>.failed`.
@@ -72,21 +73,17 @@ def export(
 
     Raises:
         AccuracyError: The export does not forecast what upstream does; nothing is published.
-        MachineError: An engine, a runtime of the dtype or the data to judge it by cannot be had here.
-        ChronosExportError: See `checkpoint.load_checkpoint`, `onnx_export.export_onnx` and `publish.publish`.
+        UsageError, MachineError: See `request.check`, which comes before all else.
+        ChronosExportError: See `load_checkpoint`, `export_onnx` and `publish`.
     """
-    precision = precision_of(dtype)
-    require(engine, precision)
-    require_cpu_runtime(precision.name, has_engine=choose(engine, precision)[0] is not None)
-    if not precision.is_exact:
-        require_real_series()
-    output = Path(output) if output is not None else default_output(source, tuple(batch))
-    with publish(output, overwrite=overwrite, keep_failed=keep_failed) as staging:
+    plan = check(Request(source, batch, output, revision, dtype, engine, overwrite))
+    precision, source = precision_of(plan.request.dtype), plan.request.source
+    with publish(plan.target, overwrite=overwrite, keep_failed=keep_failed) as staging:
         with stage("load", report):
             checkpoint = load_checkpoint(source, revision, report)
         with stage("export", report):
             write_graphs(checkpoint, staging.folder, precision)
-        engines = build_engines(staging.folder, batch, engine, precision, report)
+        engines = build_engines(staging.folder, plan.profiles, engine, precision, report)
         (staging.folder / VALIDATION).mkdir()
         sessions = cpu_sessions(Folder(staging.folder), precision.name)
         digests = {info: hash_file(info.path).sha256 for info in engines}
@@ -94,8 +91,8 @@ def export(
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
         entries = [info.as_entry(staging.folder) for info in engines]
-        staging.manifest = _manifest(checkpoint, batch, dtype, entries, proof, limits)
-    return open_artifact(output)
+        staging.manifest = _manifest(checkpoint, plan, entries, proof, limits)
+    return open_artifact(plan.output)
 
 
 def write_graphs(checkpoint: Checkpoint, folder: Path, precision: Precision) -> None:
@@ -179,8 +176,7 @@ def _tuned(sessions: dict[str, Session], checkpoint: Checkpoint) -> Limits:
 
 def _manifest(
     checkpoint: Checkpoint,
-    batch: Sequence[int],
-    dtype: str,
+    plan: Plan,
     engines: list[dict[str, Any]],
     proof: Proof,
     limits: Limits,
@@ -193,11 +189,11 @@ def _manifest(
             "licence": checkpoint.licence,
         },
         config=checkpoint.config,
-        dtype=dtype,
-        profiles=list(batch),
+        dtype=plan.request.dtype,
+        profiles=list(plan.profiles),
         engines=engines,
         call_size=asdict(limits),
-        validation={**proof.summary(), "again": _commands(proof, dtype)},
+        validation={**proof.summary(), "again": _commands(proof, plan.request.dtype)},
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from onnx import TensorProto
 
-from chronos_export.errors import UsageError
+from chronos_export.graph.dtypes import dtype_named
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,9 @@ PRECISIONS = {
 
 
 def precision_of(name: str) -> Precision:
-    """The precision of a `--dtype`.
+    """Return the precision of a `--dtype`, by its name or an alias.
 
     Raises:
         UsageError: There is no such dtype.
     """
-    if name not in PRECISIONS:
-        raise UsageError(f"unknown dtype {name!r}", allowed=", ".join(PRECISIONS))
-    return PRECISIONS[name]
+    return PRECISIONS[dtype_named(name)]

@@ -1,7 +1,6 @@
 """Which runtime and device answer for an artifact on this machine, and why.
 
-`auto` takes an engine that this machine can run, then onnxruntime on a GPU, then the CPU. On a CPU,
-onnxruntime has no bfloat16 products, and OpenVINO computes float16 graphs in float32 and 8-bit ones slowly.
+`auto` takes an engine that this machine can run, then onnxruntime on a GPU, then the CPU.
 """
 
 from __future__ import annotations
@@ -15,20 +14,13 @@ from chronos_export.artifact.reading import Artifact
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import UsageError
 from chronos_export.machine.gpu import device_capability
-from chronos_export.machine.packages import extra, install_command, is_installed, require, runtime_extra
+from chronos_export.machine.packages import extra, install_command, is_installed, runtime_extra
 from chronos_export.machine.tensorrt import MODULES
+from chronos_export.runtime.cpu_runtimes import CPU_RUNTIMES, ONNXRUNTIME, OPENVINO, installed_cpu_runtimes
 from chronos_export.runtime.tensorrt_loading import why_not_here
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
-ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 DEVICES = {ONNXRUNTIME: (CPU, CUDA), OPENVINO: (CPU,), **dict.fromkeys(MODULES, (CUDA,))}
-CPU_RUNTIMES = {
-    "float32": (ONNXRUNTIME, OPENVINO),
-    "tf32": (ONNXRUNTIME, OPENVINO),  # computed in float32 on a CPU
-    "float16": (ONNXRUNTIME,),
-    "bfloat16": (OPENVINO,),
-    "int8": (ONNXRUNTIME,),
-}
 NOT_ON_A_GPU = ("int8",)
 
 
@@ -82,21 +74,6 @@ def choose(artifact: Artifact, runtime: str = AUTO, device: str = AUTO) -> Choic
     could_use_gpu = device != CPU and dtype not in NOT_ON_A_GPU and device_capability() is not None
     advice = install_command(extra(runtime_extra(ONNXRUNTIME, CUDA))) if could_use_gpu else ""
     return Choice(here[0], CPU, "; ".join(passed) or "the CPU was asked for", advice)
-
-
-def require_cpu_runtime(dtype: str, has_engine: bool) -> None:
-    """Refuse at once an export that nothing here could prove.
-
-    Raises:
-        MachineError: No engine is built and no CPU runtime computes the dtype.
-    """
-    if not has_engine and not installed_cpu_runtimes(dtype):
-        require(f"{dtype} on a CPU", [CPU_RUNTIMES[dtype][0]])
-
-
-def installed_cpu_runtimes(dtype: str) -> list[str]:
-    """Return the runtimes that are here and compute a dtype on the CPU, the preferred one first."""
-    return [name for name in CPU_RUNTIMES[dtype] if is_installed(name)]
 
 
 def engine_entry(artifact: Artifact, runtime: str) -> dict[str, Any]:

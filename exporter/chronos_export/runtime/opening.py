@@ -13,16 +13,8 @@ from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE, WEIGHTS
 from chronos_export.machine.compiled import plugin_library
 from chronos_export.machine.packages import require, require_runtime
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.choice import (
-    AUTO,
-    CPU,
-    ONNXRUNTIME,
-    OPENVINO,
-    Choice,
-    choose,
-    engine_entry,
-    installed_cpu_runtimes,
-)
+from chronos_export.runtime.choice import AUTO, CPU, Choice, choose, engine_entry
+from chronos_export.runtime.cpu_runtimes import ONNXRUNTIME, OPENVINO, installed_cpu_runtimes
 from chronos_export.runtime.session import Files, Session
 
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count

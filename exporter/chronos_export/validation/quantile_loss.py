@@ -49,15 +49,6 @@ class LossChange:
         return {"runner": self.runner, "change": self.change, **each}
 
 
-def require_real_series() -> None:
-    """Refuse at once what could not be judged.
-
-    Raises:
-        MachineError: The data sets are not installed.
-    """
-    demo_data.load(demo_data.NAMES[0])
-
-
 def require_small(changes: tuple[LossChange, ...], dtype: str) -> None:
     """Raise an AccuracyError where a loss moved by half a percent or more, for better or worse."""
     for found in changes:

@@ -111,8 +111,17 @@ def load(name: str) -> RealData:
     return RealData(name, frame, targets, period, horizon)
 
 
-def _raw(name: str) -> Any:
+def require_installed() -> None:
+    """Refuse at once what could not be judged.
+
+    Raises:
+        MachineError: The data sets are not installed.
+    """
     require("a forecast of real series", ["statsmodels"])
+
+
+def _raw(name: str) -> Any:
+    require_installed()
     from statsmodels import datasets
 
     return getattr(datasets, name).load_pandas().data
