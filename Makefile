@@ -1,6 +1,9 @@
 PYTHON ?= python3
 BIN = .venv/bin
 INSTALLED = .venv/.installed
+# NVIDIA has no TensorRT-RTX for macOS; the tests of engines are skipped there.
+EXTRAS = dev,export,cpu,openvino$(if $(filter Darwin,$(shell uname -s)),,$(comma)rtx)
+comma := ,
 
 .PHONY: demo test test-all lint kernel bench
 
@@ -26,5 +29,5 @@ bench: $(INSTALLED)  ## time every peer on this machine
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,openvino,rtx]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpoints import make_adapter, make_checkpoint
 from chronos_export import export
-from chronos_export.artifact import Artifact
-from chronos_export.checkpoint import load_checkpoint
-from chronos_export.exporting import write_graphs
-from chronos_export.precision import precision_of
-from stand_in import StandIn
+from chronos_export.artifact.reading import Artifact
+from chronos_export.checkpoint.loading import load_checkpoint
+from chronos_export.exporting.export import write_graphs
+from chronos_export.graph.precision import precision_of
+from tests.helpers.checkpoints import make_adapter, make_checkpoint
+from tests.helpers.stand_in import StandIn
 
 torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
 

@@ -2,22 +2,33 @@
 
 export      checkpoint -> artifact
 load        artifact -> Chronos2Pipeline on onnxruntime, OpenVINO or TensorRT
+Forecaster  artifact -> the same forecasts as numpy arrays, without PyTorch
 accelerate  Chronos2Pipeline -> the same on PyTorch, with group attention by segments
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+# onnxruntime reads it once, when it is imported, and would write to the user's cache and report to Microsoft.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 if TYPE_CHECKING:
-    from chronos_export.accelerating import accelerate
-    from chronos_export.exporting import export
-    from chronos_export.loading import load
+    from chronos_export.exporting.export import export
+    from chronos_export.forecaster.forecaster import Forecaster
+    from chronos_export.model.accelerating import accelerate
+    from chronos_export.pipeline.loading import load
 
 __version__ = "0.1.0"
-__all__ = ["accelerate", "export", "load"]
+__all__ = ["Forecaster", "accelerate", "export", "load"]
 
-_HOMES = {"accelerate": "accelerating", "export": "exporting", "load": "loading"}
+_HOMES = {
+    "Forecaster": "forecaster.forecaster",
+    "accelerate": "model.accelerating",
+    "export": "exporting.export",
+    "load": "pipeline.loading",
+}
 
 
 def __getattr__(name: str) -> Any:

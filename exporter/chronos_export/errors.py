@@ -49,7 +49,7 @@ class UsageError(ChronosExportError, ValueError):
 
 
 class MachineError(ChronosExportError):
-    """This machine lacks a package, a provider, a GPU, a plugin or disk space."""
+    """This machine lacks a package, a device, a GPU, a plugin or disk space."""
 
     exit_code = 3
 

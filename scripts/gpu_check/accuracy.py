@@ -23,12 +23,12 @@ def check_accelerated(setting: Setting) -> Iterator[Record]:
         ImportError: chronos-forecasting or this package's needs are not installed.
     """
     from chronos_export import accelerate
-    from chronos_export.checkpoint import load_checkpoint, load_reference
-    from chronos_export.precision import precision_of
-    from chronos_export.proof import cases_of
-    from chronos_export.rewrite import rewrite, univariate
-    from chronos_export.torch_session import TorchSession
-    from chronos_export.validate import validate
+    from chronos_export.checkpoint.loading import load_checkpoint, load_reference
+    from chronos_export.graph.precision import precision_of
+    from chronos_export.model.rewrite import rewrite, univariate
+    from chronos_export.validation.comparison import validate
+    from chronos_export.validation.proof import cases_of
+    from tests.helpers.torch_session import TorchSession
 
     if setting.device == "cuda":
         use_kernel()
@@ -48,7 +48,7 @@ def check_accelerated(setting: Setting) -> Iterator[Record]:
 
 
 class ModelSession:
-    """An upstream model, accelerated or not, behind the call of `chronos_export.session.Session`."""
+    """An upstream model, accelerated or not, behind the call of `chronos_export.runtime.session.Session`."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.device = model, model.device
@@ -80,18 +80,18 @@ class OnDevice:
         self.session, self.device = session, torch.device(device)
 
     def run(self, *inputs: Tensor) -> Tensor:
-        """See `chronos_export.session.Session`."""
+        """See `chronos_export.runtime.session.Session`."""
         out: Tensor = self.session.run(*(x.to(self.device) for x in inputs))
         return out
 
     def run_univariate(self, *inputs: Tensor) -> Tensor:
-        """See `chronos_export.session.Session`."""
+        """See `chronos_export.runtime.session.Session`."""
         out: Tensor = self.session.run_univariate(*(x.to(self.device) for x in inputs))
         return out
 
 
 def as_records(results: Iterable[Any], mode: str) -> Iterator[Record]:
-    """Results of `chronos_export.validate` as this script's records."""
+    """Results of `chronos_export.validation.comparison` as this script's records."""
     for result in results:
         detail = result.problem or f"{result.worst_of_limit:.3f} of what is allowed"
         yield {

@@ -12,7 +12,7 @@ EMULATED = "libchronos_group_attention_emulated.so"
 def build_kernel(setting: Setting) -> Iterator[Record]:
     """One record a kernel: whether it keeps to its budget of registers."""
     import build
-    from chronos_export.compiled import KERNEL_NAME
+    from chronos_export.machine.compiled import KERNEL_NAME
 
     for r in build.build_library(setting.folder / KERNEL_NAME, (setting.architecture,)):
         yield {"check": r.kernel, "good": r.within_budget, "detail": f"{r.registers} registers"}
@@ -27,7 +27,7 @@ def use_kernel() -> None:
     Raises:
         RuntimeError: It was not compiled. PyTorch's own operators would be checked and timed in its place.
     """
-    from chronos_export.cuda_kernel import register_built
+    from chronos_export.model.cuda_kernel import register_built
 
     if register_built() is None:
         raise RuntimeError("the kernel was not compiled, see the section build")
@@ -35,8 +35,8 @@ def use_kernel() -> None:
 
 def compile_plugin(setting: Setting) -> Iterator[Record]:
     """The plugin that engines need to run; TENSORRT_INCLUDE_DIR says where the headers are."""
+    from chronos_export.engine.plugin_build import build_plugin, find_headers
     from chronos_export.errors import MachineError
-    from chronos_export.plugin_build import build_plugin, find_headers
 
     name = "the plugin compiles"
     if find_headers(None) is None:

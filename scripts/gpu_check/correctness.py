@@ -49,8 +49,8 @@ def shapes() -> Iterator[Shape]:
 
 def operator(setting: Setting) -> Run:
     """The kernel that this run has compiled, on the GPU; without one its source under the host's emulator."""
-    from chronos_export.cuda_kernel import Kernel
-    from chronos_export.group_attention import Arguments
+    from chronos_export.model.cuda_kernel import Kernel
+    from chronos_export.model.group_attention import Arguments
 
     if setting.device == "cuda":
         use_kernel()

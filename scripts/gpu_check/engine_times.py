@@ -28,7 +28,7 @@ def time_engines(setting: Setting) -> Iterator[Record]:
     """
     from chronos import Chronos2Pipeline
 
-    from chronos_export.checkpoint import load_checkpoint
+    from chronos_export.checkpoint.loading import load_checkpoint
     from chronos_export.errors import BuildError
 
     options, obstacle = options_here(setting, context=setting.context, horizon=HORIZON)
@@ -67,7 +67,7 @@ def _build_record(info: Any, mode: str) -> Record:
     return {
         "table": "engines",
         "type": mode,
-        "target": info.target,
+        "runtime": info.runtime,
         "attention": info.attention,
         "build, s": info.build_seconds,
         "plan, MB": info.bytes / 1e6,
@@ -78,7 +78,7 @@ def _build_record(info: Any, mode: str) -> Record:
 def _time_engine(
     info: Any, mode: str, setting: Setting, config: Any, right: torch.Tensor
 ) -> Iterator[Record]:
-    name = f"ours, {info.target}"
+    name = f"ours, {info.runtime}"
     graphs, plain = _sessions(info)
     yield _same_bits(graphs, plain, mode, setting)
     batches = [make_batch(GROUP, setting, seed) for seed in range(2)]
@@ -95,10 +95,10 @@ def _time_engine(
 
 def _sessions(info: Any) -> tuple[Any, Any]:
     """Of one engine: in CUDA graphs, and without."""
-    from chronos_export.compiled import plugin_library
-    from chronos_export.engine_load import load_engine
-    from chronos_export.manifest import hash_file
-    from chronos_export.tensorrt_session import TensorRtSession
+    from chronos_export.artifact.hashing import hash_file
+    from chronos_export.machine.compiled import plugin_library
+    from chronos_export.runtime.tensorrt_loading import load_engine
+    from chronos_export.runtime.tensorrt_session import TensorRtSession
 
     loaded = load_engine(info, hash_file(info.path).sha256, plugin_library(), "")
     return TensorRtSession(loaded, info), TensorRtSession(loaded, info, graphs=0)

@@ -26,9 +26,9 @@ def check_demo(setting: Setting) -> Iterator[Record]:
     Raises:
         ImportError: chronos-forecasting or this package's needs are not installed.
     """
-    from chronos_export.checkpoint import load_checkpoint, load_reference
+    from chronos_export.checkpoint.loading import load_checkpoint, load_reference
     from chronos_export.errors import BuildError
-    from chronos_export.proof import cases_of
+    from chronos_export.validation.proof import cases_of
 
     options, obstacle = options_here(setting)
     if options is None:
@@ -53,16 +53,16 @@ def check_demo(setting: Setting) -> Iterator[Record]:
 
 
 def _check(checkpoint: Any, reference: Any, cases: Any, options: Any, dtype: str) -> Iterator[Record]:
-    from chronos_export.engine_proof import prove_engine
-    from chronos_export.manifest import hash_file
-    from chronos_export.precision import precision_of
+    from chronos_export.artifact.hashing import hash_file
+    from chronos_export.graph.precision import precision_of
+    from chronos_export.validation.engines import prove_engine
 
     with tempfile.TemporaryDirectory() as folder:
         info = build(checkpoint, Path(folder), ROWS, options, dtype)
         digest = hash_file(info.path).sha256
         proof, results = prove_engine(reference, info, digest, cases, precision_of(dtype), lambda event: None)
     built = f"{info.attention}, {info.build_seconds:.1f} s, {info.bytes / 1e6:.1f} MB"
-    yield {"check": f"{info.target}, {dtype}", "good": True, "detail": f"{built}; {proof.line}"}
+    yield {"check": f"{info.runtime}, {dtype}", "good": True, "detail": f"{built}; {proof.line}"}
     yield from as_records(results, dtype)
 
 
@@ -73,17 +73,16 @@ def not_built(dtype: str, why: str) -> Record:
 
 def options_here(setting: Setting, **limits: int) -> tuple[Any, str]:
     """What to build for, or None and why nothing can be built or run; limits are the model's unless given."""
+    from chronos_export.engine.choice import EngineOptions, choose, require
     from chronos_export.errors import MachineError
-    from chronos_export.precision import precision_of
-    from chronos_export.targets import EngineOptions, choose, require
 
     if setting.device == "cuda":
         options = EngineOptions(**limits)
-        target, obstacle = choose(options, precision_of(DTYPES[0]))
-        return (options, "") if target else (None, obstacle)
+        runtime, obstacle = choose(options, ROWS, DTYPES[0])
+        return (options, "") if runtime else (None, obstacle)
     options = EngineOptions("tensorrt-rtx", compute_capabilities=AHEAD_OF_TIME)
     try:
-        require(options, precision_of(DTYPES[0]))
+        require(options, ROWS, DTYPES[0])
     except MachineError as error:
         return None, error.summary
     return options, ""
@@ -91,13 +90,12 @@ def options_here(setting: Setting, **limits: int) -> tuple[Any, str]:
 
 def rival_here(**limits: int) -> tuple[Any, str]:
     """What to build for TensorRT's own attention, or None and why it cannot be built."""
+    from chronos_export.engine.choice import EngineOptions, require
     from chronos_export.errors import MachineError
-    from chronos_export.precision import precision_of
-    from chronos_export.targets import EngineOptions, require
 
     options = EngineOptions("tensorrt", attention="native", **limits)
     try:
-        require(options, precision_of(NARROW[0]))
+        require(options, ROWS, NARROW[0])
     except MachineError as error:
         return None, error.summary
     return options, ""
@@ -105,9 +103,9 @@ def rival_here(**limits: int) -> tuple[Any, str]:
 
 def build(checkpoint: Any, folder: Path, rows: Sequence[int], options: Any, dtype: str) -> Any:
     """The EngineInfo of an engine, built in `folder`."""
-    from chronos_export.exporting import write_graphs
-    from chronos_export.precision import precision_of
-    from chronos_export.targets import build_engines
+    from chronos_export.engine.building import build_engines
+    from chronos_export.exporting.export import write_graphs
+    from chronos_export.graph.precision import precision_of
 
     precision = precision_of(dtype)
     write_graphs(checkpoint, folder, precision)

@@ -110,7 +110,7 @@ def accelerated(model: Any, mode: str) -> Forward:
 
 def rewritten(model: Any, mode: str) -> Forward:
     """The model that is exported, in PyTorch; in narrow types all of its weights are narrow."""
-    from chronos_export.rewrite import rewrite
+    from chronos_export.model.rewrite import rewrite
 
     _use_kernel(model)
     narrow = None if mode in ("float32", "tf32") else getattr(torch, mode)

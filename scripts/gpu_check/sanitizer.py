@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from chronos_export.compiled import KERNEL_NAME
+from chronos_export.machine.compiled import KERNEL_NAME
 
 from .setting import ROOT, Record, Setting
 

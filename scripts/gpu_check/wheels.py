@@ -26,6 +26,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = "chronos-export"
+EXTRAS = {PROJECT: ("export", "cpu")}
 NEEDS = "needs.txt"
 FOLDER_BYTES = 60 * 10**6
 MANYLINUX = ("2014", "1", *(f"_2_{minor}" for minor in (17, 24, 26, 27, 28, 31, 34, 35)))
@@ -66,10 +67,11 @@ def needs_of(root: str, python: str, without: Collection[str] = ()) -> dict[str,
 
 
 def requirements(name: str, python: str) -> list[Requirement]:
-    """What a package needs under that Python, without its extras."""
+    """What a package needs under that Python; of extras, with those of `EXTRAS` only."""
     listed = [Requirement(text) for text in distribution(name).requires or ()]
-    there = {"extra": "", "python_version": python, "python_full_version": f"{python}.0"}
-    return [r for r in listed if r.marker is None or r.marker.evaluate(there)]
+    of_python = {"python_version": python, "python_full_version": f"{python}.0"}
+    there = [{**of_python, "extra": extra} for extra in EXTRAS.get(name, ("",))]
+    return [r for r in listed if r.marker is None or any(map(r.marker.evaluate, there))]
 
 
 def download(pinned: list[str], python: str, folder: Path) -> None:

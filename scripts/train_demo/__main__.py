@@ -14,7 +14,7 @@ from .card import card
 from .score import Table, as_markdown, score_all
 from .train import Recipe, train
 
-DEMO = Path(__file__).parents[2] / "exporter" / "chronos_export" / "demo"
+DEMO = Path(__file__).parents[2] / "exporter" / "chronos_export" / "checkpoint" / "demo"
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from chronos import Chronos2Pipeline
 from numpy.typing import NDArray
 
-from chronos_export import demo_data
-from chronos_export.quantile_loss import LEVELS, WINDOWS, weighted_quantile_loss
+from chronos_export.validation import real_series as demo_data
+from chronos_export.validation.quantile_loss import LEVELS, WINDOWS, weighted_quantile_loss
 
 Array = NDArray[np.float64]
 Forecaster = Callable[[Array, int], Array]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch s
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Problem], Tensor]:
-    from chronos_export.cuda_kernel import register
+    from chronos_export.model.cuda_kernel import register
 
     major, minor = torch.cuda.get_device_capability()
     library = tmp_path_factory.mktemp("kernel") / build.LIBRARY_NAME

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import build
-from chronos_export.cuda_kernel import Kernel
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.group_attention import Arguments, group_attention_reference
+from chronos_export.model.cuda_kernel import Kernel
+from chronos_export.model.group_attention import Arguments, group_attention_reference
 from scripts.gpu_check.problem import (
     LAYOUTS,
     MODES,

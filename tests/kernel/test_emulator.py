@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import build
-import mutants
+from tests.helpers import kernel_mutants as mutants
 
 QUICK = (
     "arguments",

@@ -15,13 +15,14 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 import build
-from checkpoints import make_model
-from chronos_export import accelerate, accelerating, cuda_kernel
-from chronos_export.compiled import KERNEL_NAME
-from chronos_export.cuda_kernel import register, register_built
+from chronos_export import accelerate
 from chronos_export.errors import MachineError
-from chronos_export.group_attention import Arguments, group_attention_reference
+from chronos_export.machine.compiled import KERNEL_NAME
+from chronos_export.model import accelerating, cuda_kernel
+from chronos_export.model.cuda_kernel import register, register_built
+from chronos_export.model.group_attention import Arguments, group_attention_reference
 from scripts.gpu_check.problem import answer, make_problem, share_of_bound
+from tests.helpers.checkpoints import make_model
 
 Operator = Callable[..., Tensor]
 

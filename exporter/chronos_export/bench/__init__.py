@@ -12,3 +12,8 @@
 
 `run` does it all.
 """
+
+from chronos_export.machine.packages import require, require_upstream
+
+require_upstream("a benchmark", "export")
+require("a benchmark", ["onnxruntime", "matplotlib"])

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from chronos_export.artifact.manifest import read_manifest
 from chronos_export.bench.subject import Subject
-from chronos_export.manifest import read_manifest
-from chronos_export.source import locate
-from chronos_export.trt_libraries import is_installed
+from chronos_export.checkpoint.source import locate
+from chronos_export.machine.packages import is_installed
 
 EXPORT, ENGINE = "export, proven", "TensorRT-RTX engine, with no GPU"
-FOR_A_GPU = ("tensorrt-rtx", "--compute-capability", "8.6")
+FOR_A_GPU = ("tensorrt-rtx", "--batch", "100,2000", "--compute-capability", "8.6")
 SCRIPT = Path(__file__).with_name("first_forecast.py")
 SIDES = ("upstream", "ours")
 
@@ -66,9 +66,9 @@ def cold_starts(subject: Subject, say: Callable[[str], None] = lambda _: None) -
 
 def export(name: str, checkpoint: Path, artifact: Path) -> Start:
     """Export and prove a checkpoint in a process of its own; with an engine, if TensorRT-RTX is installed."""
-    target = FOR_A_GPU if is_installed("tensorrt-rtx") else ("onnxruntime",)
-    command = [sys.executable, "-m", "chronos_export.cli", "--model", str(checkpoint), "--batch", "100,2000"]
-    command += ["--target", *target, "-o", str(artifact), "--json"]
+    runtime = FOR_A_GPU if is_installed("tensorrt-rtx") else ("onnxruntime",)
+    command = [sys.executable, "-m", "chronos_export", "--model", str(checkpoint)]
+    command += ["--runtime", *runtime, "-o", str(artifact), "--json"]
     begin = time.time()
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.time() - begin

@@ -9,15 +9,14 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from chronos_export.bench.peers import Peer
 from chronos_export.bench.subject import Subject
 from chronos_export.bench.workloads import HORIZON, Workload, groups_of_20, single_rows
+from chronos_export.checkpoint.quiet import quiet
 from chronos_export.errors import ChronosExportError
-from chronos_export.pipeline import as_pipeline
-from chronos_export.quiet import quiet
-from chronos_export.session import Session
+from chronos_export.pipeline.model import as_pipeline
+from chronos_export.runtime.session import Floats, Ints, Session
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,14 @@ class TimedSession:
     def __init__(self, session: Session) -> None:
         self._session, self.seconds = session, 0.0
 
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """See `Session.run`."""
         begin = perf_counter()
         out = self._session.run(context, group_ids, future_covariates)
         self.seconds += perf_counter() - begin
         return out
 
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """See `Session.run_univariate`."""
         begin = perf_counter()
         out = self._session.run_univariate(context, future_covariates)

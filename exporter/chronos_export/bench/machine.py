@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -15,7 +14,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from chronos_export.openvino_session import has_openvino
+from chronos_export.machine.cpu import available_cores
+from chronos_export.machine.openvino import import_openvino
+from chronos_export.machine.packages import is_installed
 
 COPIED = 2**28  # bytes, more than caches hold
 
@@ -24,10 +25,10 @@ def environment() -> dict[str, Any]:
     """What the numbers depend on."""
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "torch": torch.__version__,
         "onnxruntime": ort.__version__,
-        **({"openvino": version("openvino")} if has_openvino() else {}),
+        **({"openvino": version("openvino")} if is_installed("openvino") else {}),
         "chronos-forecasting": version("chronos-forecasting"),
         "python": platform.python_version(),
     }
@@ -41,7 +42,7 @@ def matmul_peak(seconds: float = 1.5) -> dict[str, float]:
     """
     a, b = torch.randn(1552, 768), torch.randn(768, 3072)
     products: dict[str, Callable[[], object]] = {"torch": lambda: a @ b, "onnxruntime": _onnxruntime(a, b)}
-    if has_openvino():
+    if is_installed("openvino"):
         products["openvino"] = _openvino(a, b)
     flops = 2.0 * a.shape[0] * a.shape[1] * b.shape[1]
     return {name: flops / _best(run, seconds) for name, run in products.items()}
@@ -79,7 +80,7 @@ def _onnxruntime(a: Tensor, b: Tensor) -> Callable[[], object]:
 
 
 def _openvino(a: Tensor, b: Tensor) -> Callable[[], object]:
-    import openvino
+    openvino = import_openvino()
     from openvino import opset13
 
     left = opset13.parameter(list(a.shape), openvino.Type.f32)

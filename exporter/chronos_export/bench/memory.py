@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import sys
 from pathlib import Path
+
+import psutil
 
 _PROC = Path("/proc/self")
 
@@ -30,9 +32,9 @@ class PeakMemory:
         return max(0, highest - self._before)
 
 
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping, or None where Linux does not say."""
-    return _entry(Path("/proc/meminfo"), "MemAvailable")
+def available_memory() -> int:
+    """Return how many bytes can be had without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 def _reset_peak() -> bool:
@@ -45,18 +47,13 @@ def _reset_peak() -> bool:
 
 def _give_back() -> None:
     """Return what was freed to the system, or a call that reuses it would seem to need nothing."""
-    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
-def _status(entry: str) -> int | None:
-    return _entry(_PROC / "status", entry)
-
-
-def _entry(file: Path, name: str) -> int | None:
+def _status(name: str) -> int | None:
     try:
-        lines = file.read_text().splitlines()
+        lines = (_PROC / "status").read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
@@ -17,20 +18,21 @@ from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
-from chronos_export.accelerating import accelerate
-from chronos_export.artifact import GENERAL
 from chronos_export.bench.subject import Subject
 from chronos_export.bench.traced import trace
 from chronos_export.bench.variants import contiguous_mask, padded, per_group, sharing_weights
 from chronos_export.bench.workloads import Workload
-from chronos_export.dense_attention import dense_body
 from chronos_export.errors import MachineError
-from chronos_export.openvino_session import OpenVinoSession
-from chronos_export.ort_session import OrtSession
-from chronos_export.pipeline import SessionModel
-from chronos_export.plan import Limits
-from chronos_export.session import Files, Folder, Session, SideBySide
-from chronos_export.tuning import tune
+from chronos_export.forecaster.model import Model
+from chronos_export.graph.dense_attention import dense_body
+from chronos_export.graph_contract import GENERAL
+from chronos_export.model.accelerating import accelerate
+from chronos_export.pipeline.model import SessionModel
+from chronos_export.runtime.batching import Limits
+from chronos_export.runtime.onnxruntime_session import OrtSession
+from chronos_export.runtime.openvino_session import OpenVinoSession
+from chronos_export.runtime.session import Files, Folder, Session, SideBySide
+from chronos_export.runtime.tuning import tune
 
 UPSTREAM = "upstream, batch in one call"
 UPSTREAM_BEST = "upstream at its best batch_size"
@@ -116,15 +118,15 @@ def _ours(
         limits, graphs = tuned(), opened()
         if isinstance(graphs, SideBySide):
             _open_late(graphs.single_threaded)
-        return _forward(SessionModel(graphs, settings, limits))
+        return _forward(SessionModel(Model.over(graphs, limits, settings)))
 
     return Peer(name, ready, dtype, session=opened)
 
 
 def _open_late(session: Session) -> None:
     """Have graphs opened that wait for their first call."""
-    context, future = torch.zeros(1, 16), torch.full((1, 16), torch.nan)
-    session.run(context, torch.zeros(1, dtype=torch.int64), future)
+    context, future = np.zeros((1, 16), np.float32), np.full((1, 16), np.nan, np.float32)
+    session.run(context, np.zeros(1, np.int64), future)
     session.run_univariate(context, future)
 
 

@@ -10,16 +10,16 @@ import torch
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
 
-from chronos_export.artifact import Artifact, open_artifact
-from chronos_export.checkpoint import load_checkpoint
-from chronos_export.onnx_export import export_onnx
-from chronos_export.ort_session import OrtSession
-from chronos_export.plan import Limits
-from chronos_export.precision import PRECISIONS
-from chronos_export.quiet import quiet
-from chronos_export.rewrite import rewrite, univariate
-from chronos_export.session import Folder
-from chronos_export.tuning import tune
+from chronos_export.artifact.reading import Artifact, open_artifact
+from chronos_export.checkpoint.quiet import quiet
+from chronos_export.exporting.export import load_source
+from chronos_export.graph.precision import PRECISIONS
+from chronos_export.graph.writing import export_onnx
+from chronos_export.model.rewrite import rewrite, univariate
+from chronos_export.runtime.batching import Limits
+from chronos_export.runtime.onnxruntime_session import OrtSession
+from chronos_export.runtime.session import Folder
+from chronos_export.runtime.tuning import tune
 
 FULL = {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
 QUANTILES = [0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 0.99]
@@ -106,13 +106,12 @@ def published_subject(path: Path, work: Path) -> Subject:
     """An artifact, with upstream's model from the checkpoint that it was made from.
 
     Raises:
-        ChronosExportError: See `artifact.open_artifact` and `checkpoint.load_checkpoint`.
+        ChronosExportError: See `reading.open_artifact` and `export.load_source`.
     """
     artifact = open_artifact(path)
-    made_from = artifact.manifest.checkpoint
-    checkpoint = load_checkpoint(made_from["source"], made_from["revision"])
+    checkpoint = load_source(artifact)
     return Subject(
-        name=f"{path.name}, from {made_from['source']}",
+        name=f"{path.name}, from {artifact.manifest.checkpoint['source']}",
         model=checkpoint.pipeline.model,
         checkpoint=checkpoint.files.folder,
         work=work,

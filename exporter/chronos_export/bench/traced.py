@@ -6,7 +6,6 @@ covariates, whose check for NaN depends on data, and the product of booleans tha
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from chronos_export.bench.variants import sharing_weights
-from chronos_export.errors import MachineError
-from chronos_export.quiet import quiet
+from chronos_export.checkpoint.quiet import quiet
+from chronos_export.machine.packages import require
 
 GRAPH = "traced.onnx"
 EXAMPLE = (6, 1433)  # rows and steps; a whole number of patches would be taken for the only number there is
@@ -51,8 +50,7 @@ def trace(model: Chronos2Model, horizon: int, folder: Path) -> Path:
     Raises:
         MachineError: A package that PyTorch's exporter needs is not installed.
     """
-    if importlib.util.find_spec("onnxscript") is None:
-        raise MachineError("tracing needs onnxscript", fix="pip install 'chronos-export[dev]'")
+    require("tracing", ["onnxscript"])
     if not (folder / GRAPH).exists():
         folder.mkdir(parents=True, exist_ok=True)
         rows, steps = Dim("rows", min=1, max=4096), Dim("steps", min=17, max=8192)

@@ -129,7 +129,7 @@ def _batches(
 def _refuse_if_too_large(elements: int, groups: int, longest: int) -> None:
     needed = 6 * 4 * elements  # query, key, value and result as gathered, and copies for the kernel
     free = available_memory()
-    if free is not None and needed > free / 2:
+    if needed > free / 2:
         raise MachineError(
             f"{groups} groups padded to {longest} rows need {needed / 1e9:.0f} of {free / 1e9:.0f} GB"
         )

@@ -6,7 +6,7 @@ import torch
 from chronos.chronos2.config import Chronos2CoreConfig
 
 from chronos_export.bench.workloads import Workload
-from chronos_export.plan import observed_length
+from chronos_export.runtime.batching import observed_length
 
 
 def flops_left(config: Chronos2CoreConfig, work: Workload) -> float:

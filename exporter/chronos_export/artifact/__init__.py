@@ -1,0 +1,1 @@
+"""What an artifact is: its manifest, verified reading, atomic publishing, its card."""

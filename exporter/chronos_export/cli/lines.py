@@ -1,0 +1,37 @@
+"""Engines and proofs in the words of the command line, a line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def proof_lines(proven: dict[str, Any]) -> list[str]:
+    """Say how far each engine was proven, and what rounding costs each runtime."""
+    losses = [
+        f"{loss['runner']}: quantile loss on real series {loss['change']:+.2%}"
+        for loss in proven["quantile_loss"]
+    ]
+    return [*proven["engines"], *losses]
+
+
+def proof_result(artifact: object, proven: dict[str, Any]) -> str:
+    """Say what was proven of an artifact."""
+    return f"{artifact}: {proven['cases']} cases forecast as upstream does"
+
+
+def build_line(engine: dict[str, Any]) -> str:
+    """Say what an engine took to build."""
+    return (
+        f"{engine['path']}: {engine['bytes'] / 1e6:.1f} MB, built in {engine['build_seconds']:.1f} s"
+        f" with {engine['peak_rss_bytes'] / 1e6:.0f} MB of memory at most"
+    )
+
+
+def engine_line(engine: dict[str, Any]) -> str:
+    """Say what an engine is and where it runs."""
+    rows = "/".join(str(count) for count in engine["profiles"])
+    gpus = "/".join(engine["compute_capabilities"])
+    plugins = engine["plugin_layers"]
+    layers = f"{plugins} plugin layers" if plugins else f"{engine['attention']} attention"
+    size = f"{engine['bytes'] / 1e6:.1f} MB"
+    return f"{engine['path']} ({engine['tensorrt_version']} for {gpus}, {rows} rows, {layers}, {size})"

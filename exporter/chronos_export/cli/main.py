@@ -1,0 +1,99 @@
+"""The command line: arguments in, exit code out.
+
+Nothing heavy is imported before a command needs it, so that help, completion and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from chronos_export import interruption
+from chronos_export.cli.artifacts import inspect, validate
+from chronos_export.cli.console import Console
+from chronos_export.cli.export import command as export
+from chronos_export.cli.options import NAME, Group
+from chronos_export.cli.tools import bench, completion, doctor, plugin
+from chronos_export.errors import ChronosExportError, UsageError
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    accuracy: the export does not forecast what upstream does
+  2    usage: an argument or an input cannot be used
+  3    environment: a package, a device, the hub, memory or disk space is missing
+  4    build: exporting or building an engine went wrong
+  5    integrity: a file is not what it claims to be
+  129  the terminal was closed (SIGHUP)
+  130  interrupted (Ctrl-C, SIGINT)
+  143  terminated (SIGTERM)
+"""
+FOR_ALL = ("as_json", "quiet", "verbose")  # options that may stand before a command as well as after it
+
+
+@click.group(NAME, cls=Group, invoke_without_command=True, params=list(export.params), epilog=EXIT_CODES)
+@click.version_option(package_name=NAME)
+def cli(**options: Any) -> None:
+    """Export Chronos-2 to ONNX, prove it equal to upstream and publish it.
+
+    \b
+    chronos-export --model demo
+    chronos-export -o chronos-2                       the same as chronos-export export -o chronos-2
+    chronos-export --runtime tensorrt-rtx --batch 100,2000
+    chronos-export validate chronos-2
+    """
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        context.invoke(export, **options)
+    else:
+        _refuse_before(context.invoked_subcommand, context)
+
+
+def _refuse_before(command: str, context: click.Context) -> None:
+    """Refuse options of an export before the name of a command: they would have no effect."""
+    given = [
+        parameter.opts[0]
+        for parameter in cli.params
+        if parameter.name not in FOR_ALL
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} stands before {command}, where it has no effect",
+            allowed="the options of a command after its name",
+            fix=f"{NAME} {command} --help",
+        )
+
+
+for subcommand in (export, validate, inspect, doctor, completion, plugin, bench):
+    cli.add_command(subcommand)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    interruption.watch()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    console = Console(as_json="--json" in arguments)
+    try:
+        code = cli.main(arguments or ["--help"], prog_name=NAME, standalone_mode=False, obj=console) or 0
+    except click.Abort:
+        console.note("interrupted: nothing was published")
+        code = interruption.exit_code() or interruption.INTERRUPTED
+    except click.ClickException as error:
+        code = error.exit_code
+        console.error(UsageError(error.format_message(), fix=f"{NAME} --help"), code)
+    except ChronosExportError as error:
+        code = error.exit_code
+        console.error(error, code)
+    except Exception as error:
+        code = interruption.exit_code() or ChronosExportError.exit_code
+        if code == ChronosExportError.exit_code:
+            console.error(error, code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""An opened artifact as forecasting sees it: rows in, quantiles out, and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chronos_export.artifact.reading import with_artifact
+from chronos_export.runtime.batched import BatchedSession
+from chronos_export.runtime.batching import Limits
+from chronos_export.runtime.choice import choose
+from chronos_export.runtime.opening import files_read, open_session
+from chronos_export.runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Model:
+    """What forecasting needs of a model.
+
+    Attributes:
+        rows: Answers any number of rows.
+        chronos_config: The checkpoint's entry of that name.
+    """
+
+    rows: BatchedSession
+    chronos_config: dict[str, Any]
+
+    @classmethod
+    def over(cls, session: Session, limits: Limits, chronos_config: dict[str, Any]) -> Model:
+        """Return the model that a session computes.
+
+        Args:
+            session: Answers the calls.
+            limits: How large one call may be.
+            chronos_config: The checkpoint's entry of that name.
+        """
+        rows = BatchedSession(
+            session,
+            limits,
+            patch=chronos_config["output_patch_size"],
+            context_length=chronos_config["context_length"],
+            quantiles=len(chronos_config["quantiles"]),
+        )
+        return cls(rows, chronos_config)
+
+    @property
+    def quantiles(self) -> list[float]:
+        """Return the levels that it forecasts."""
+        return list(self.chronos_config["quantiles"])
+
+    @property
+    def context_length(self) -> int:
+        """Return its longest context, time steps."""
+        return self.rows.context_length
+
+    @property
+    def patch(self) -> int:
+        """Return the time steps of one output token."""
+        return self.rows.patch
+
+    @property
+    def max_output_patches(self) -> int:
+        """Return the most output tokens of one forward pass."""
+        return int(self.chronos_config["max_output_patches"])
+
+    @property
+    def prediction_length(self) -> int:
+        """Return the longest horizon of one forward pass, time steps."""
+        return self.max_output_patches * self.patch
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model and what it was opened from.
+
+    Attributes:
+        model: Forecasts rows.
+        path: The artifact, absolute.
+        digest: The artifact's.
+        name: The artifact and what computes, for people.
+    """
+
+    model: Model
+    path: Path
+    digest: str
+    name: str
+
+
+def open_model(
+    path: Path | str, runtime: str, device: str, threads: int, digest: str | None = None
+) -> OpenModel:
+    """Verify an artifact and open it; arguments and errors are those of `Forecaster`."""
+    artifact, opened = with_artifact(
+        path,
+        lambda found: (found, open_session(found, runtime, device, threads)),
+        later=lambda found: files_read(choose(found, runtime, device)),
+        digest=digest,
+    )
+    model = Model.over(opened.session, opened.limits, artifact.manifest.config["chronos_config"])
+    return OpenModel(model, artifact.folder, artifact.digest, f"{artifact.path} with {opened.choice}")

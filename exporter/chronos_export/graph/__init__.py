@@ -1,0 +1,1 @@
+"""The segmented model as ONNX graphs."""

@@ -1,0 +1,1 @@
+"""What this machine has: GPUs, TensorRT, the compiled kernel and plugin."""

@@ -1,0 +1,1 @@
+"""What others wrote: JSON into records, files opened once and looked at in memory of our own."""

@@ -1,0 +1,1 @@
+"""The proof: cases on every runtime, held against upstream with Polygraphy."""

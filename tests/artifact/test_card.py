@@ -1,0 +1,29 @@
+"""The README of an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from chronos_export.artifact.card import write_card
+from tests.helpers.published import MANIFEST, make
+
+
+def test_readme_says_what_the_manifest_says(tmp_path: Path) -> None:
+    text = (make(tmp_path / "artifact") / "README.md").read_text()
+    for said in (
+        "`demo`",
+        "apache-2.0",
+        "d" * 64,
+        "100, 2000",
+        "1.25e-06",
+        "| a\\|b | 1e-06 |",
+        "polygraphy run",
+        "- engines: none",
+    ):
+        assert said in text, said
+
+
+def test_readme_names_the_engines(tmp_path: Path) -> None:
+    write_card(tmp_path, replace(MANIFEST, engines=[{"path": "engines/a.plan"}, {"path": "engines/b.plan"}]))
+    assert "- engines: engines/a.plan, engines/b.plan" in (tmp_path / "README.md").read_text()

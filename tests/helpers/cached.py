@@ -1,0 +1,32 @@
+"""What tests need that is made once, in a cache folder: Node packages, virtual environments."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def cache() -> Path:
+    """The folder that keeps environments: CHRONOS_EXPORT_TEST_CACHE, or one in the user's cache."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("CHRONOS_EXPORT_TEST_CACHE") or base / "chronos-export-tests")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def node_packages(*packages: str) -> Path:
+    """A `node_modules` folder with these packages, each as `name@version`."""
+    folder = cache() / ("node-" + "-".join(packages).replace("/", "-"))
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (folder / "package.json").write_text('{"private": true}')
+            command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", *packages]
+            subprocess.run(command, cwd=folder, check=True, timeout=300)
+            (folder / "done").touch()
+    return folder / "node_modules"
