@@ -107,6 +107,6 @@ def _open(path: Path, provider: str, threads: int) -> ort.InferenceSession:
     if session.get_providers()[0] != provider:
         raise MachineError(
             f"onnxruntime runs {path.name} on {session.get_providers()[0]}, not on {provider}",
-            fix="chronos-export doctor",
+            fix=install_command(extra(runtime_extra("onnxruntime", "cuda"))),  # with CUDA's libraries
         )
     return session
