@@ -37,4 +37,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        home = import_module(f"{__name__}.{_HOMES[name]}")
+    except AttributeError as error:  # of a library; Python would only say that there is no such name
+        raise ImportError(f"{name} cannot be imported: {error}") from error
+    return getattr(home, name)

@@ -102,7 +102,7 @@ def test_on_a_machine_with_a_gpu_the_gpu_package_stays(monkeypatch: pytest.Monke
     monkeypatch.setattr(doctor, "gpus", lambda: [Gpu("H200", "9.0")])
     monkeypatch.setattr(doctor, "owners", lambda package: ["onnxruntime", "onnxruntime-gpu"])
     (problem,) = doctor._onnxruntime()[1]
-    assert problem["fix"].endswith("pip install 'onnxruntime-gpu[cuda,cudnn]>=1.25'")
+    assert problem["fix"].endswith("pip install 'onnxruntime-gpu[cuda,cudnn]>=1.21'")
 
 
 def test_one_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,4 +120,4 @@ def test_load_prints_both_commands(artifact_of: ArtifactOf) -> None:
     assert loaded.endswith("with onnxruntime on cpu>")
     assert f"the GPU of this machine is not used; {MEND}'onnxruntime-gpu" in done.stderr
     assert error.endswith("onnxruntime and onnxruntime-gpu are both installed, into the same folder")
-    assert fix == f"  fix: {MEND}'onnxruntime-gpu[cuda,cudnn]>=1.25'"
+    assert fix == f"  fix: {MEND}'onnxruntime-gpu[cuda,cudnn]>=1.21'"

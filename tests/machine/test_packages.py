@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from chronos_export.artifact.reading import Artifact
 from chronos_export.errors import MachineError
+from chronos_export.machine import packages
 from chronos_export.machine.packages import (
+    MissingPackageError,
     extra,
     install_command,
     is_installed,
@@ -22,20 +25,19 @@ from tests.helpers.environments import COMMAND_LINE, closure, run_with
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNTIMES = ("cpu", "cuda", "openvino", "tensorrt", "rtx")
-IMPORT = "from chronos_export import {name}\n"
 
 ArtifactOf = Callable[[str], Artifact]
 
 
-def names(lines: list[str]) -> set[str]:
-    return {line.split(">")[0].split("[")[0] for line in lines if "chronos-export[" not in line}
-
-
 def test_the_installed_metadata_is_that_of_pyproject() -> None:
     """If not: pip install --no-deps --editable ."""
-    for name, lines in PROJECT["optional-dependencies"].items():
-        assert names(lines) <= set(extra(name))
-    assert names(PROJECT["dependencies"]) == set(extra(""))
+    wings = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    for name, lines in wings.items():
+        wanted = [Requirement(line) for line in lines if not line.startswith("chronos-export[")]
+        assert {requirement.name for requirement in wanted} <= set(extra(name))
+        for requirement in wanted:
+            here = Requirement(requirement.name + packages._bound(requirement.name))
+            assert here.specifier == requirement.specifier
 
 
 def test_every_runtime_is_one_extra_of_one_package() -> None:
@@ -60,6 +62,25 @@ def test_a_missing_package_is_an_import_error_with_the_command() -> None:
         "a flight needs no-such-package, another-one, which are not installed",
         "  fix: pip install no-such-package another-one",
     ]
+
+
+def test_a_package_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO 2026.2 ends the process on the first call of our graph."""
+    installed = {"openvino": "2026.2.1", "torch": "2.13.0+cpu", "numpy": "10.0.0rc1"}
+    monkeypatch.setattr(packages, "version", lambda package: installed[package])
+    with pytest.raises(MissingPackageError) as caught:
+        require("the runtime openvino", ["torch", "openvino", "numpy"])
+    wanted = "openvino>=2026.3 (here is 2026.2.1), which is not installed"
+    assert caught.value.summary == f"the runtime openvino needs {wanted}"
+    assert caught.value.fix == "pip install 'openvino>=2026.3'"
+    assert not is_installed("openvino")
+
+
+def test_an_error_inside_a_library_is_told() -> None:
+    """Python takes an AttributeError for "there is no such name"; an old ml_dtypes makes onnx raise one."""
+    code = "import ml_dtypes\ndel ml_dtypes.float4_e2m1fn\nfrom chronos_export import export"
+    said = run_with(("cpu", "export"), code=code).stderr
+    assert "ImportError: export cannot be imported: module 'ml_dtypes' has no attribute" in said
 
 
 def test_commands_name_packages_with_their_bounds_and_quote_them() -> None:

@@ -46,7 +46,7 @@ def test_a_provider_that_is_not_installed_names_its_extra(artifact_of: Artifacts
     with pytest.raises(MachineError, match="no CUDAExecutionProvider") as error:
         OrtSession(artifact_of("toy"), "cuda")
     assert error.value.fix == (
-        "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]>=1.25'"
+        "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]>=1.21'"
     )
 
 

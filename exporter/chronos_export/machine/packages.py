@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 
 from chronos_export.errors import MachineError
 
@@ -36,9 +36,8 @@ def extra(name: str) -> tuple[str, ...]:
 
 
 def is_installed(package: str) -> bool:
-    """Return whether a package's module can be found. A mere folder of that name on the path is not it."""
-    spec = importlib.util.find_spec(_module(package))
-    return spec is not None and spec.origin is not None
+    """Return whether a package is here, in a version that is new enough."""
+    return _is_found(package) and not _old_version(package)
 
 
 def require(purpose: str, packages: Sequence[str]) -> None:
@@ -49,12 +48,13 @@ def require(purpose: str, packages: Sequence[str]) -> None:
         packages: Their names on an index.
 
     Raises:
-        MissingPackageError: Some are not installed.
+        MissingPackageError: Some are not installed, or too old.
     """
     missing = [package for package in packages if not is_installed(package)]
     if missing:
-        names = f"{', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed"
-        raise MissingPackageError(f"{purpose} needs {names}", fix=install_command(missing))
+        names, verb = ", ".join(map(_wanted, missing)), "is" if len(missing) == 1 else "are"
+        summary = f"{purpose} needs {names}, which {verb} not installed"
+        raise MissingPackageError(summary, fix=install_command(missing))
 
 
 def require_upstream(purpose: str, extra_name: str) -> None:
@@ -98,18 +98,53 @@ def runtime_extra(runtime: str, device: str = "cpu") -> str:
 def install_command(packages: Sequence[str]) -> str:
     """Return the shell command that installs packages, each in a version that is new enough.
 
-    What owns the same files is uninstalled first: pip would keep onnxruntime beside onnxruntime-gpu, and the
-    one that was unpacked last would win.
+    What else owns the same files is uninstalled first: pip would keep onnxruntime beside onnxruntime-gpu, and
+    the one that was unpacked last would win. So is a package whose module is gone: pip would leave it so.
     """
-    bounds = {package: bound for package, bound, _ in _declared()}
-    install = shlex.join(["pip", "install", *(package + bounds.get(package, "") for package in packages)])
-    here = [owner for package in packages for owner in owners(package)]
+    install = shlex.join(["pip", "install", *(package + _bound(package) for package in packages)])
+    here = [
+        owner
+        for package in packages
+        for owner in owners(package)
+        if not _is_found(package) or owner.replace("_", "-") != package or len(owners(package)) > 1
+    ]
     return f"{shlex.join(['pip', 'uninstall', '-y', *here])} && {install}" if here else install
 
 
 def owners(package: str) -> list[str]:
     """Return the installed packages that own a package's module; if two do, one has overwritten the other."""
     return sorted(set(_modules().get(_module(package), ())))
+
+
+def _is_found(package: str) -> bool:
+    """Whether a package's module can be found. A mere folder of that name on the path is not it."""
+    spec = importlib.util.find_spec(_module(package))
+    return spec is not None and spec.origin is not None
+
+
+def _old_version(package: str) -> str:
+    """The version of a package that is installed, if that is too old, else ""."""
+    lowest = re.search(r">=([\d.]+)", _bound(package))
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        return ""  # another package brings the module
+    return found if lowest and _numbers(found) < _numbers(lowest[1]) else ""
+
+
+def _wanted(package: str) -> str:
+    """A package's name; with the version it must have, where an older one is here."""
+    old = _old_version(package)
+    return f"{package}{_bound(package)} (here is {old})" if old else package
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    release = re.match(r"[\d.]*", text)
+    return tuple(int(part) for part in (release[0] if release else "").split(".") if part)
+
+
+def _bound(package: str) -> str:
+    return next((bound for name, bound, _ in _declared() if name == package), "")
 
 
 @cache

@@ -119,7 +119,7 @@ def _open(
     if session.get_providers()[0] != provider:
         raise MachineError(
             f"onnxruntime runs {path.name} on {session.get_providers()[0]}, not on {provider}",
-            fix="chronos-export doctor",
+            fix=install_command(extra(runtime_extra("onnxruntime", "cuda"))),  # with CUDA's libraries
         )
     return session
 
