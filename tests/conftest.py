@@ -59,7 +59,7 @@ def small_graphs(tmp_path_factory: pytest.TempPathFactory, small: Path) -> Path:
 @pytest.fixture
 def engine(small_graphs: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """An engine of `small` where there is no GPU."""
-    engine = StandIn(small_graphs)
+    engine = StandIn(small_graphs / "model.onnx")
     engine.install(monkeypatch)
     return engine
 

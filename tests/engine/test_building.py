@@ -21,6 +21,7 @@ from chronos_export.engine import building as engine
 from chronos_export.engine import worker as engine_worker
 from chronos_export.engine.building import build_engine
 from chronos_export.engine.requirements import RTX_DEFAULT
+from chronos_export.engine.source_graph import read_graph
 from chronos_export.engine.worker import Job
 from chronos_export.errors import BuildError, MachineError, UsageError
 from chronos_export.exporting.export import write_graphs
@@ -52,7 +53,9 @@ def test_one_plan_with_a_profile_per_row_count(tmp_path: Path, dtype: str) -> No
 
     assert info.path.read_bytes().startswith(b"vtrt")
     assert info.bytes == info.path.stat().st_size
-    assert info.profiles == (100, 200)
+    assert [(profile.rows, profile.context) for profile in info.profiles] == [(100, 512), (200, 512)]
+    small, large = (profile.scratch_bytes for profile in info.profiles)
+    assert small and large and 1.5 * small < large < 2.5 * small
     assert info.plugin_layers == 3
     assert info.compute_capabilities == RTX_DEFAULT
     assert (info.context, info.horizon) == (512, 64)  # the model's own limits
@@ -75,7 +78,10 @@ def test_the_demo_model_becomes_an_engine(tmp_path: Path, dtype: str) -> None:
         tmp_path / "model.onnx", tmp_path, (100, 200), context=512, horizon=64, compute_capabilities=["8.6"]
     )
     assert info.plugin_layers == checkpoint.config["num_layers"]
-    assert info.profiles == (100, 200)
+    sizes = read_graph(tmp_path / "model.onnx").sizes
+    for profile in info.profiles:
+        estimate = sizes.scratch(profile.rows, profile.context, info.horizon)
+        assert profile.scratch_bytes <= estimate <= 1.4 * profile.scratch_bytes
 
 
 def test_the_plan_depends_on_the_compute_capabilities(graph: Path, tmp_path: Path) -> None:
@@ -118,12 +124,12 @@ def test_the_builder_is_told_of_profiles_and_tf32(
     events: list[Event] = []
     info = build(graph, tmp_path, (3, 5, 7), tf32=tf32, report=events.append)
     said = [event.message for event in events if event.fraction is None]
-    assert said[1:] == [
+    assert said[4:] == [
         f"TF32 is {tf32}",
         "3 profiles",
         *(
             str(
-                [[(n, 1), (n, 512), (n, 512)], [(n,)] * 3, [(n, 1), (n, 64), (n, 64)]]
+                [[(1, 1), (n, 512), (n, 512)], [(1,), (n,), (n,)], [(1, 1), (n, 64), (n, 64)]]
             )  # least, typical, most
             for n in (3, 5, 7)
         ),
@@ -138,7 +144,7 @@ def test_what_must_agree_is_recorded(graph: Path, tmp_path: Path, monkeypatch: p
 
     def run(job: Job, running: Any) -> dict[str, Any]:
         Path(job.plan).write_bytes(b"vtrt")
-        made = {"tensorrt_version": "1.7.1", "compute_capabilities": ["8.6"]}
+        made = {"tensorrt_version": "1.7.1", "compute_capabilities": ["8.6"], "scratch_bytes": []}
         return {**made, "plugin_layers": 2, "peak_rss_bytes": 7}
 
     monkeypatch.setattr(engine, "run_job", run)
@@ -212,7 +218,7 @@ def test_not_a_graph(tmp_path: Path) -> None:
 
 def test_a_graph_without_the_node(tmp_path: Path) -> None:
     graph = make_graph(tmp_path / "model.onnx", blocks=0)
-    with pytest.raises(BuildError, match="no chronos::GroupAttention node"):
+    with pytest.raises(BuildError, match="0 chronos::GroupAttention nodes"):
         build(graph, tmp_path)
 
 

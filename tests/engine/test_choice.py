@@ -100,8 +100,21 @@ def test_a_target_that_is_named_is_the_target() -> None:
 def test_auto_builds_for_this_gpu_alone(gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     gpu("8.9", "tensorrt-rtx")
     make_graph(tmp_path / "model.onnx")
-    (info,) = build_engines(tmp_path, [3], EngineOptions(), FLOAT32, report=lambda event: None)
-    assert info.compute_capabilities == ("8.9",)
+    make_graph(tmp_path / "univariate.onnx", blocks=0, univariate=True)
+    built = build_engines(tmp_path, [3], EngineOptions(), FLOAT32, report=lambda event: None)
+    assert [(info.graph, info.path.name, info.attention) for info in built] == [
+        ("model.onnx", "tensorrt-rtx.plan", "plugin"),
+        ("univariate.onnx", "tensorrt-rtx-univariate.plan", "none"),
+    ]
+    assert all(info.compute_capabilities == ("8.9",) for info in built)
+
+
+@needs_rtx
+def test_an_engine_for_univariate_rows_alone(tmp_path: Path) -> None:
+    make_graph(tmp_path / "univariate.onnx", blocks=0, univariate=True)
+    options = EngineOptions("tensorrt-rtx", attention="none", compute_capabilities=["8.9"])
+    (info,) = build_engines(tmp_path, [3], options, FLOAT32, report=lambda event: None)
+    assert (info.graph, info.plugin_layers, info.plugin_sha256) == ("univariate.onnx", 0, None)
 
 
 @without_gpu
@@ -137,6 +150,11 @@ def test_tensorrt_needs_the_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.fix == "chronos-export plugin build"
     monkeypatch.setattr(targets, "plugin_library", lambda: Path(PLUGIN_NAME))
     require(EngineOptions("tensorrt"), ROWS)
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_an_engine_for_univariate_rows_needs_no_plugin() -> None:
+    require(EngineOptions("tensorrt", attention="none"), ROWS)
 
 
 @pytest.mark.usefixtures("tensorrt")

@@ -29,27 +29,39 @@ def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     inspected = run("inspect", "built", "--json", cwd=tmp_path)
     shown = json.loads(inspected.stdout.splitlines()[-1])
-    (entry,) = shown["engines"]
-    blocks = shown["config"]["num_layers"]
-    assert entry["profiles"] == [100, 200]
+    entry, univariate = shown["engines"]
+    blocks, context = shown["config"]["num_layers"], shown["config"]["chronos_config"]["context_length"]
+    assert [(profile["rows"], profile["context"]) for profile in entry["profiles"]] == [
+        (100, context),
+        (200, context),
+    ]
+    assert (univariate["graph"], univariate["attention"], univariate["plugin_layers"]) == (
+        "univariate.onnx",
+        "none",
+        0,
+    )
     assert entry["plugin_layers"] == blocks > 1
     assert entry["attention"] == "plugin"
     assert entry["tensorrt_version"] == importlib.metadata.version("tensorrt_rtx")
     assert entry["compute_capabilities"] == ["8.0", "8.6", "8.9", "12.0"]
     assert entry["driver"] == driver_version()
-    assert entry["context"] == shown["config"]["chronos_config"]["context_length"]
     assert entry["path"] == "engines/tensorrt-rtx.plan"
     artifact = open_artifact(tmp_path / "built")
     assert artifact.file(entry["path"]).stat().st_size == entry["bytes"]
     size, memory = entry["bytes"] / 1e6, entry["peak_rss_bytes"] / 1e6
     assert f"{entry['path']}: {size:.1f} MB, built in {entry['build_seconds']:.1f} s" in done.stderr
-    assert f" with {memory:.0f} MB of memory at most\n" in done.stderr
+    scratch = entry["profiles"][1]["scratch_bytes"] / 1e9
+    assert f" with {memory:.0f} MB of memory at most; up to 100 rows x " in done.stderr
+    assert f"; up to 200 rows x {context} steps, {scratch:.2f} GB of scratch\n" in done.stderr
+    assert f"up to 200 rows x {context} steps, {scratch:.2f} GB" in (artifact.path / "README.md").read_text()
     info = EngineInfo.from_entry(entry, artifact.path)
     assert info.as_entry(artifact.path) == entry
     if device_capability() is None:
         assert shown["validation"]["engines"] == [
             "tensorrt-rtx.plan was not run: it runs on compute capability 8.0, 8.6, 8.9, 12.0,"
-            " and this machine has no GPU"
+            " and this machine has no GPU",
+            "tensorrt-rtx-univariate.plan was not run: it runs on compute capability 8.0, 8.6, 8.9, 12.0,"
+            " and this machine has no GPU",
         ]
         assert shown["validation"]["engines"][0] in done.stderr
 
@@ -73,6 +85,6 @@ def test_two_builds_of_one_artifact_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: run(*command, cwd=tmp_path), range(2))
     assert sorted([first.returncode, second.returncode]) in ([0, 2], [0, 3]), first.stderr + second.stderr
-    (entry,) = open_artifact(tmp_path / "built").manifest.engines
-    assert entry["profiles"] == [3]
+    entry, _ = open_artifact(tmp_path / "built").manifest.engines
+    assert [profile["rows"] for profile in entry["profiles"]] == [3]
     assert not [path for path in tmp_path.rglob("*") if "tmp" in path.name or path.suffix == ".failed"]

@@ -33,6 +33,7 @@ def make_graph(
     product: bool = False,
     context: str = "context",
     limits: dict[str, int] | None = LIMITS,
+    univariate: bool = False,
 ) -> Path:
     """Save a graph whose tokens are the time steps and whose segments are single rows; returns its path.
 
@@ -44,6 +45,7 @@ def make_graph(
         product: Multiply what each node gives by a matrix.
         context: Name of the first input.
         limits: The model's own limits, in the metadata; None states none.
+        univariate: Whether it has no group ids, and then no blocks.
     """
     kinds = {"float": 1, "float16": 10, "bfloat16": 16}
     operator = f"chronos.GroupAttention <num_heads = {heads}{attributes}>"
@@ -52,9 +54,15 @@ def make_graph(
         f"x{i + 1} = {'MatMul' if product else 'Add'} (a{i}, matrix)"
         for i in range(blocks)
     )
+    segments = """
+            begin = Cast <to = 6> (group_ids)
+            next = Add (group_ids, one)
+            end = Cast <to = 6> (next)
+    """
+    segments = "" if univariate else segments
     model = onnx.parser.parse_model(f"""
         <ir_version: 10, opset_import: ["" : 20, "chronos" : 1]>
-        tiny (float[rows, context_length] {context}, int64[rows] group_ids,
+        tiny (float[rows, context_length] {context}, {"" if univariate else "int64[rows] group_ids,"}
               float[rows, horizon] future_covariates)
             => (float[rows, horizon] quantile_preds)
         {{
@@ -69,9 +77,7 @@ def make_graph(
             size = Constant <value_ints = [{heads * head_dim if product else 1}, {heads * head_dim}]> ()
             zeros = ConstantOfShape (size)
             matrix = Cast <to = {kinds[dtype]}> (zeros)
-            begin = Cast <to = 6> (group_ids)
-            next = Add (group_ids, one)
-            end = Cast <to = 6> (next)
+            {segments}
             {layers}
             attended = Cast <to = 1> (x{blocks})
             axes = Constant <value_ints = [1, 2]> ()

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from chronos_export.artifact.engine_info import EngineInfo
+from chronos_export.artifact.engine_info import EngineInfo, Profile
 from chronos_export.runtime import tensorrt_call as engine_call
 from chronos_export.runtime.session import Floats, Ints
 from chronos_export.runtime.tensorrt_loading import LoadedEngine
@@ -28,15 +28,16 @@ from chronos_export.runtime.tensorrt_session import GRAPHS, TensorRtSession
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a stand-in for where there is no GPU")
 INFO = EngineInfo(
     path=Path("engines/tensorrt.plan"),
+    graph="model.onnx",
     runtime="tensorrt",
     attention="plugin",
     tensorrt_version="10.16.1",
     compute_capabilities=("9.0",),
     driver=None,
     plugin_sha256=None,
-    profiles=(40, 8),
-    context=256,
+    profiles=(Profile(40, 128), Profile(8, 256)),
     horizon=64,
+    memory=2**30,
     plugin_layers=3,
     bytes=1,
     build_seconds=1.0,
@@ -57,7 +58,7 @@ class StandInContext:
     """An IExecutionContext of one profile over onnxruntime."""
 
     def __init__(self, engine: StandIn) -> None:
-        self.engine, self.rows = engine, 0
+        self.engine, self.profile = engine, Profile(0, 0)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
         self.memory = (0, 0)
@@ -67,12 +68,12 @@ class StandInContext:
         self.memory = (address, size)
 
     def set_optimization_profile_async(self, number: int, stream: int) -> bool:
-        self.rows = INFO.profiles[number]
+        self.profile = self.engine.profiles[number]
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes[name] = shape
-        return shape[0] == self.rows
+        return self.profile.admits(shape[0], shape[1] if name == "context" else 1)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         if address % engine_call.ALIGNMENT:
@@ -81,8 +82,8 @@ class StandInContext:
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        horizon = self.shapes["future_covariates"][1]
-        return (self.rows, 21, -(-horizon // 16) * 16)
+        rows, horizon = self.shapes["future_covariates"]
+        return (rows, 21, -(-horizon // 16) * 16)
 
     def execute_async_v3(self, stream: int) -> bool:
         assert self.memory[1] >= self.engine.device_memory_size_v2
@@ -98,9 +99,9 @@ class StandInContext:
         """What happens on the GPU, now or whenever a graph is replayed."""
         assert shapes == self.shapes, "a graph's context has been given another shape"
         self.settled = shapes
-        self.engine.calls.append(self.rows)
+        self.engine.calls.append(shapes["context"])
         self.engine.during()
-        feed = {name: at(addresses[name], shapes[name], DTYPES[name]) for name in DTYPES}
+        feed = {name: at(addresses[name], shapes[name], DTYPES[name]) for name in shapes}
         (out,) = self.engine.graph.run(None, feed)
         at(addresses["quantile_preds"], out.shape, np.float32)[:] = out * self.engine.factor
 
@@ -117,15 +118,16 @@ class StandInGraph:
 
 
 class StandIn:
-    """An ICudaEngine that records the rows of every call."""
+    """An ICudaEngine that records the rows and steps of every call."""
 
     device_memory_size_v2 = 4096
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, graph: Path) -> None:
         options = ort.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, 1
-        self.graph = ort.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-        self.calls: list[int] = []
+        self.graph = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.profiles: tuple[Profile, ...] = ()
+        self.calls: list[tuple[int, ...]] = []
         self.works, self.factor = True, 1.0
         self.during: Callable[[], object] = lambda: None
         self.capturing: list[Callable[[], None]] | None = None
@@ -161,11 +163,15 @@ class StandIn:
         monkeypatch.setattr(torch.cuda, "graph", self.capture)
         monkeypatch.setattr(Tensor, "record_stream", lambda tensor, s: None)
 
+    def loaded(self, info: EngineInfo = INFO) -> LoadedEngine:
+        """This engine, deserialized."""
+        strategies = SimpleNamespace(USER_MANAGED="USER_MANAGED")
+        self.profiles = info.profiles
+        return LoadedEngine(SimpleNamespace(ExecutionContextAllocationStrategy=strategies), self, info)
+
     def session(self, info: EngineInfo = INFO, graphs: int = GRAPHS) -> TensorRtSession:
         """A session over this engine."""
-        strategies = SimpleNamespace(USER_MANAGED="USER_MANAGED")
-        trt = SimpleNamespace(ExecutionContextAllocationStrategy=strategies)
-        return TensorRtSession(LoadedEngine(trt, self, ()), info, torch.device("cpu"), graphs)
+        return TensorRtSession(self.loaded(info), device=torch.device("cpu"), graphs=graphs)
 
 
 def inputs(rows: int, context: int = 48, horizon: int = 20) -> tuple[Floats, Ints, Floats]:

@@ -99,7 +99,7 @@ def test_two_onnxruntimes_in_one_folder() -> None:
 
 
 def test_on_a_machine_with_a_gpu_the_gpu_package_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "gpus", lambda: [Gpu("H200", "9.0")])
+    monkeypatch.setattr(doctor, "gpus", lambda: [Gpu("H200", "9.0", 141 * 10**9)])
     monkeypatch.setattr(doctor, "owners", lambda package: ["onnxruntime", "onnxruntime-gpu"])
     (problem,) = doctor._onnxruntime()[1]
     assert problem["fix"].endswith("pip install 'onnxruntime-gpu[cuda,cudnn]>=1.21'")

@@ -10,7 +10,7 @@ import pytest
 from chronos_export.machine import gpu
 from chronos_export.machine.gpu import Gpu
 
-FOUND = [Gpu("NVIDIA H200", "9.0"), Gpu("NVIDIA L4", "8.9")]
+FOUND = [Gpu("NVIDIA H200", "9.0", 141 * 10**9), Gpu("NVIDIA L4", "8.9", 24 * 10**9)]
 
 
 class Driver:
@@ -38,11 +38,16 @@ class Driver:
         number._obj.value = int(FOUND[ordinal].capability.split(".")[attribute - 75])
         return self.status
 
+    def cuDeviceTotalMem_v2(self, size: Any, ordinal: int) -> int:  # noqa: N802
+        size._obj.value = FOUND[ordinal].memory
+        return self.status
+
 
 def test_gpus_by_name_and_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
     assert gpu.gpus() == FOUND
     assert gpu.device_capability() == "9.0"
+    assert gpu.device_memory() == 141 * 10**9
 
 
 @pytest.mark.parametrize("status", [100, 999])
@@ -50,6 +55,7 @@ def test_a_driver_without_a_gpu(status: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(status))
     assert gpu.gpus() == []
     assert gpu.device_capability() is None
+    assert gpu.device_memory() is None
 
 
 def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from chronos_export.artifact.engine_info import Profile
 from chronos_export.errors import UsageError
 from chronos_export.forecaster.model import Model
 from chronos_export.model.rewrite import rewrite, univariate
@@ -20,6 +21,7 @@ from tests.helpers.torch_session import TorchSession
 from tests.helpers.upstream import assert_as_upstream
 
 PATCH = 16
+NINE = Limits(profiles=(Profile(9, 200),), univariate_profiles=None)
 Ints = NDArray[np.int64]
 
 batches = st.lists(
@@ -27,11 +29,14 @@ batches = st.lists(
     min_size=1,
     max_size=60,
 )
+some_rows = st.one_of(st.just(()), st.integers(1, 80).map(lambda rows: (Profile(rows, 400),)))
 limits = st.builds(
     Limits,
     tokens=st.integers(1, 3000),
     padding=st.floats(0, 1),
-    rows=st.one_of(st.none(), st.integers(1, 80)),
+    profiles=some_rows,
+    univariate_profiles=some_rows,
+    least=st.sampled_from([0, 500]),
 )
 
 
@@ -42,14 +47,15 @@ def cut(batch: list[tuple[int, int]], limit: Limits, horizon: int = 40) -> tuple
 
 def too_large(batch: list[tuple[int, int]], limit: Limits) -> bool:
     ids = [group for group, _ in batch]
-    return limit.rows is not None and max(ids.count(group) for group in ids) > limit.rows
+    sizes = [ids.count(group) for group in ids]
+    return any(profile.rows < size for profile in limit.profiles for size in sizes if size > 1)
 
 
 @settings(max_examples=300)
 @given(batches, limits)
 def test_every_promise(batch: list[tuple[int, int]], limit: Limits) -> None:
     if too_large(batch, limit):
-        with pytest.raises(UsageError, match="larger than every engine profile"):
+        with pytest.raises(UsageError, match="more than any engine profile admits"):
             cut(batch, limit)
         return
     calls, ids, lengths = cut(batch, limit)
@@ -63,14 +69,15 @@ def test_every_promise(batch: list[tuple[int, int]], limit: Limits) -> None:
             len(groups) == len(call.rows) and all((ids == g).sum() == 1 for g in groups)
         )
         assert call.context_length == lengths[call.rows].max()  # nothing observed is dropped, no padding kept
-        assert limit.rows is None or len(call.rows) <= limit.rows
+        profiles = limit.univariate_profiles if call.univariate else limit.profiles
+        assert not profiles or len(call.rows) <= profiles[0].rows
         width = -(-call.context_length // PATCH) + ahead
         area = len(call.rows) * width
         assert call.tokens == area
         longest = {g: max(-(-lengths[i] // PATCH) + ahead for i in call.rows if ids[i] == g) for g in groups}
         used = sum(longest[ids[i]] for i in call.rows)
         assert len(groups) == 1 or area <= limit.tokens
-        assert len(groups) == 1 or area - used <= limit.padding * area
+        assert len(groups) == 1 or area <= limit.least or area - used <= limit.padding * area
 
 
 @given(batches, limits)
@@ -97,8 +104,8 @@ def test_a_group_is_never_cut_for_its_tokens() -> None:
 
 def test_a_group_over_every_profile_says_what_to_build() -> None:
     with pytest.raises(UsageError) as error:
-        cut([(0, 10)] * 7, Limits(rows=4))
-    assert "group of 7 rows" in str(error.value)
+        cut([(0, 10)] * 7, Limits(profiles=(Profile(4, 64),)))
+    assert "7 rows of one group" in str(error.value)
     assert "--batch 7" in error.value.fix
 
 
@@ -112,7 +119,7 @@ def test_observed_length(missing: list[list[bool]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "limit", [Limits(), Limits(tokens=60), Limits(tokens=400, padding=0.5), Limits(rows=9)], ids=str
+    "limit", [Limits(), Limits(tokens=60), Limits(tokens=400, padding=0.5), NINE], ids=str
 )
 def test_forecasts_do_not_depend_on_the_plan(limit: Limits) -> None:
     upstream = make_model("small")

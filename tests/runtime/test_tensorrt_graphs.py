@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from chronos_export.artifact.engine_info import Profile
 from chronos_export.errors import BuildError
 from tests.helpers.stand_in import INFO, StandIn, inputs, needs_no_gpu
 
@@ -18,12 +19,14 @@ pytestmark = needs_no_gpu
 
 
 def test_replayed_shapes_take_turns_and_answer_as_without_graphs(engine: StandIn) -> None:
-    """Other rows every time, fewer than the profile holds, of three shapes, two of them of one profile."""
+    """Other numbers every time, of three shapes, two of them of one profile."""
     session, plain = engine.session(), engine.session(graphs=0)
     for turn in range(4):
-        for rows, context in ((5, 48), (7, 80), (30, 48)):
-            given = inputs(rows - turn, context)
-            assert np.array_equal(session.run(*given), plain.run(*given))
+        for rows, steps in ((5, 48), (7, 80), (30, 48)):
+            context, ids, future = inputs(rows, steps)
+            assert np.array_equal(
+                session.run(context * turn, ids, future), plain.run(context * turn, ids, future)
+            )
     assert engine.captures == 3
 
 
@@ -35,7 +38,7 @@ def test_a_graph_is_replayed_without_the_engines_calls(
         session.run(*inputs(5))
     monkeypatch.setattr(engine.contexts[-1], "execute_async_v3", pytest.fail)
     monkeypatch.setattr(engine, "create_execution_context", pytest.fail)
-    assert np.isfinite(session.run(*inputs(6))).all()
+    assert np.isfinite(session.run(*inputs(5))).all()
 
 
 def test_forecasts_of_a_graph_outlive_the_next_replay(engine: StandIn) -> None:
@@ -44,7 +47,8 @@ def test_forecasts_of_a_graph_outlive_the_next_replay(engine: StandIn) -> None:
         session.run(*inputs(8))
     first = session.run(*inputs(8))
     kept = first.copy()
-    assert not np.array_equal(session.run(*inputs(7)), kept[:7])
+    context, ids, future = inputs(8)
+    assert not np.array_equal(session.run(-context, ids, future), kept)
     assert np.array_equal(first, kept)
 
 
@@ -59,7 +63,7 @@ def test_contexts_of_similar_length_are_one_shape(engine: StandIn) -> None:
 
 
 def test_no_context_is_filled_beyond_what_the_engine_takes(engine: StandIn) -> None:
-    session = engine.session(replace(INFO, context=45))
+    session = engine.session(replace(INFO, profiles=(Profile(8, 45),)))
     session.run(*inputs(8, 41))
     (bound,) = (context.shapes for context in engine.contexts if context.shapes)
     assert bound["context"] == (8, 45)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from chronos_export.artifact.engine_info import EngineInfo
+from chronos_export.artifact.engine_info import EngineInfo, Profile
 from chronos_export.engine.building import build_engine
 from chronos_export.errors import IntegrityError, MachineError
 from chronos_export.machine import tensorrt_plugin as trt_plugin
@@ -58,15 +58,16 @@ def info(tmp_path: Path) -> EngineInfo:
     (tmp_path / "a.plan").write_bytes(PLAN)
     return EngineInfo(
         path=tmp_path / "a.plan",
+        graph="model.onnx",
         runtime="tensorrt-rtx",
         attention="plugin",
         tensorrt_version="1.7.1",
         compute_capabilities=("8.0", "8.6"),
         driver="580.65.06",
         plugin_sha256=None,
-        profiles=(100,),
-        context=512,
+        profiles=(Profile(100, 512),),
         horizon=64,
+        memory=2**30,
         plugin_layers=2,
         bytes=len(PLAN),
         build_seconds=1.0,

@@ -1,4 +1,4 @@
-"""The host's side of a TensorRT session: profiles, padding, addresses, shapes, refusals; see `stand_in`."""
+"""The host's side of a TensorRT session: profiles, staging, addresses, shapes, refusals; see `stand_in`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from chronos_export.errors import BuildError, UsageError
 from chronos_export.pipeline.model import as_pipeline
 from chronos_export.runtime import tensorrt_call
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.padding import pad_rows
 from chronos_export.runtime.tensorrt_session import TensorRtSession
 from tests.helpers.stand_in import INFO, StandIn, StandInContext, inputs, needs_no_gpu
 from tests.helpers.upstream import assert_as_upstream, exact_pipeline
@@ -33,14 +32,21 @@ def session(engine: StandIn) -> TensorRtSession:
     return engine.session()
 
 
-@pytest.mark.parametrize(("rows", "profile"), [(1, 8), (8, 8), (9, 40), (40, 40)])
-def test_rows_go_to_the_smallest_profile_and_come_back_alone(
-    session: TensorRtSession, engine: StandIn, rows: int, profile: int
-) -> None:
+@pytest.mark.parametrize("rows", [1, 8, 9, 40])
+def test_no_row_is_added_to_a_call(session: TensorRtSession, engine: StandIn, rows: int) -> None:
     out = session.run(*inputs(rows))
     assert out.shape == (rows, 21, 32)
     assert np.isfinite(out).all()
-    assert engine.calls == [profile]
+    assert engine.calls == [(rows, 48)]
+
+
+@pytest.mark.parametrize(("rows", "context", "profile"), [(8, 48, 1), (9, 48, 0), (8, 250, 1), (40, 128, 0)])
+def test_a_call_goes_to_a_profile_that_admits_it(
+    session: TensorRtSession, engine: StandIn, rows: int, context: int, profile: int
+) -> None:
+    session.run(*inputs(rows, context))
+    (used,) = (context for context in engine.contexts if context.shapes)
+    assert used.profile == INFO.profiles[profile]
 
 
 def test_arrays_that_are_not_contiguous(session: TensorRtSession) -> None:
@@ -76,8 +82,9 @@ def test_a_forecast_outlives_the_next_call(session: TensorRtSession) -> None:
 @pytest.mark.parametrize(
     ("given", "told", "fix"),
     [
-        ((41, 48, 16), "41 rows in one call", "--batch 40,8,41 "),
-        ((8, 257, 16), "a context of 257 steps", "--context 257 "),
+        ((41, 48, 16), "41 rows of 48 steps in one call", "--batch 41 "),
+        ((8, 257, 16), "8 rows of 257 steps in one call", "--context 257 "),
+        ((9, 129, 16), "9 rows of 129 steps in one call", "--memory MORE "),
         ((8, 48, 65), "a horizon of 65 steps", "--horizon 65 "),
     ],
 )
@@ -101,20 +108,20 @@ def test_two_calls_at_once_are_refused(session: TensorRtSession, engine: StandIn
 
 def test_an_engine_that_fails(session: TensorRtSession, engine: StandIn) -> None:
     engine.works = False
-    with pytest.raises(BuildError, match="failed on 8 rows"):
+    with pytest.raises(BuildError, match="failed on 3 rows"):
         session.run(*inputs(3))
 
 
 def test_a_pipeline_over_profiles(session: TensorRtSession, engine: StandIn, checkpoint: Checkpoint) -> None:
-    """43 rows in groups of 20, 20 and 3: one call of 40 and one of 8, and upstream's forecasts."""
+    """43 rows in groups of 20, 20 and 3: two calls, and upstream's forecasts."""
     upstream = checkpoint.pipeline
-    limits = Limits(tokens=2**31, padding=1.0, profiles=INFO.profiles)
+    limits = Limits(2**31, 1.0, INFO.profiles, None)
     pipeline = as_pipeline(session, checkpoint.config["chronos_config"], limits)
     series = [inputs(size)[0] for size in (20, 20, 3)]
     answers = [
         p.predict(series, prediction_length=20) for p in (pipeline, upstream, exact_pipeline(upstream))
     ]
-    assert sorted(engine.calls) == [8, 40]
+    assert sorted(engine.calls) == [(3, 48), (40, 48)]
     assert_as_upstream(*answers)
 
 
@@ -128,11 +135,11 @@ def test_inputs_are_staged_in_page_locked_memory(engine: StandIn, monkeypatch: p
 
     monkeypatch.setattr(torch, "empty", recorded)
     session.device = torch.device("cuda")
-    staged = pad_rows(*(given := inputs(8)), 8, 48, session._staging)
-    assert pinned == [True] * 3
-    for before, after in zip(given, staged, strict=True):
+    for before in inputs(8):
+        after = session._staged(before)
         np.testing.assert_array_equal(after, before)
         assert before is not after
+    assert pinned == [True] * 3
 
 
 def test_a_forecast_is_float32_whatever_pytorch_makes_by_default(session: TensorRtSession) -> None:

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from chronos_export.artifact.engine_info import Profile
 from chronos_export.checkpoint.loading import Checkpoint, load_checkpoint, load_reference
 from chronos_export.graph.precision import precision_of
 from chronos_export.runtime.tensorrt_loading import why_not_here
 from chronos_export.runtime.tensorrt_session import TensorRtSession
+from chronos_export.validation.cases import Case
 from chronos_export.validation.engines import prove_engine, split_cases
 from chronos_export.validation.proof import cases_of
 from tests.helpers.engines import without_gpu
@@ -36,12 +38,16 @@ def test_cases_beyond_the_engine_are_left_out_by_name(checkpoint: Checkpoint) ->
     assert {case.name for case in fitting} | {case.name for case in beyond} == {case.name for case in cases}
     assert len(fitting) > 10
     assert len(beyond) > 1
-    for case in fitting:
-        assert (
-            len(case.context) <= 40 and case.context.shape[1] <= 256 and case.future_covariates.shape[1] <= 64
-        )
-    for case in beyond:
-        assert len(case.context) > 40 or case.context.shape[1] > 256 or case.future_covariates.shape[1] > 64
+
+    def admitted(case: Case) -> bool:
+        rows, context = case.context.shape
+        small = (rows <= 40 and context <= 128) or (rows <= 8 and context <= 256)
+        return small and case.future_covariates.shape[1] <= 64
+
+    assert all(map(admitted, fitting))
+    assert not any(map(admitted, beyond))
+    without_groups, _ = split_cases(cases, replace(INFO, graph="univariate.onnx"))
+    assert without_groups == [case for case in fitting if case.is_univariate]
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -58,7 +64,7 @@ def test_an_engine_is_held_against_upstream(
     monkeypatch.setattr("chronos_export.validation.engines._session", lambda info, digest: session)
     cases = cases_of(checkpoint.config)
     model = load_reference(checkpoint).model
-    info = replace(INFO, context=128, horizon=32)
+    info = replace(INFO, profiles=(Profile(40, 128),), horizon=32)
     proof, results = prove_engine(model, info, "", cases, precision_of("float32"), lambda event: None)
     assert all(not result.problem for result in results) is right
     assert {result.runner for result in results} == {"tensorrt", "tensorrt/univariate"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from chronos_export.artifact.engine_info import Profile
 from chronos_export.artifact.manifest import CARD, Manifest
 from chronos_export.artifact.naming import FOLDER
 
@@ -43,10 +44,15 @@ def _lines(manifest: Manifest) -> list[str]:
         "## What it is",
         "",
         f"- batch profiles, in rows: {profiles}",
-        f"- engines: {', '.join(str(engine.get('path')) for engine in manifest.engines) or 'none'}",
+        f"- engines: {'; '.join(map(_engine, manifest.engines)) or 'none'}",
         f"- made by {made_by}",
         "- the sha256 of every file is in `manifest.json`",
     ]
+
+
+def _engine(entry: dict[str, Any]) -> str:
+    """Its file and what it admits."""
+    return f"`{entry.get('path')}` ({'; '.join(str(Profile(**profile)) for profile in entry['profiles'])})"
 
 
 def _section(content: dict[str, Any]) -> list[str]:

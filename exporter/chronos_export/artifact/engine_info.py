@@ -13,20 +13,46 @@ from chronos_export.errors import IntegrityError
 
 
 @dataclass(frozen=True)
+class Profile:
+    """What one profile of an engine admits: 1 to `rows` rows of 1 to `context` time steps.
+
+    Args:
+        rows: The most rows of a call.
+        context: The longest context, time steps.
+        scratch_bytes: Memory of the GPU that its largest call takes besides weights, inputs and outputs; None
+            where TensorRT did not tell.
+    """
+
+    rows: int
+    context: int
+    scratch_bytes: int | None = None
+
+    def admits(self, rows: int, context: int) -> bool:
+        """Whether a call of so many rows and time steps fits."""
+        return rows <= self.rows and context <= self.context
+
+    def __str__(self) -> str:
+        """Say it in the words of an error or a table."""
+        scratch = f", {self.scratch_bytes / 1e9:.2f} GB of scratch" if self.scratch_bytes else ""
+        return f"up to {self.rows} rows x {self.context} steps{scratch}"
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """A plan and all that must agree before it may be deserialized.
 
     Args:
         path: The plan file.
+        graph: What it was built from: `graph_contract.GENERAL`, or UNIVARIATE for rows without groups.
         runtime: "tensorrt" or "tensorrt-rtx".
-        attention: One of `engine.requirements.ATTENTIONS`.
+        attention: One of `engine.requirements.ATTENTIONS`; "none" for rows without groups.
         tensorrt_version: A plan opens in this version only.
         compute_capabilities: GPUs it runs on, like "8.6".
         driver: NVIDIA driver it was built under, like "580.65.06"; None where there was none.
         plugin_sha256: Of the plugin library it was built with; None for the twin in Python or no plugin.
-        profiles: Rows of each optimization profile, in profile order.
-        context: Longest context, time steps.
+        profiles: In the order of the plan.
         horizon: Longest horizon, time steps.
+        memory: What the profiles were fitted to, bytes of the GPU.
         plugin_layers: Layers in the engine that are our plugin.
         bytes: Size of the plan.
         build_seconds: Wall time of the build.
@@ -34,23 +60,32 @@ class EngineInfo:
     """
 
     path: Path
+    graph: str
     runtime: str
     attention: str
     tensorrt_version: str
     compute_capabilities: tuple[str, ...]
     driver: str | None
     plugin_sha256: str | None
-    profiles: tuple[int, ...]
-    context: int
+    profiles: tuple[Profile, ...]
     horizon: int
+    memory: int
     plugin_layers: int
     bytes: int
     build_seconds: float
     peak_rss_bytes: int
 
+    @property
+    def context(self) -> int:
+        """The longest context of any profile, time steps."""
+        return max(profile.context for profile in self.profiles)
+
     def as_entry(self, folder: Path) -> dict[str, Any]:
         """An entry of the manifest of the artifact in `folder`."""
-        listed = {"compute_capabilities": list(self.compute_capabilities), "profiles": list(self.profiles)}
+        listed = {
+            "compute_capabilities": list(self.compute_capabilities),
+            "profiles": [asdict(profile) for profile in self.profiles],
+        }
         return {**asdict(self), **listed, "path": self.path.relative_to(folder).as_posix()}
 
     @classmethod
@@ -72,6 +107,6 @@ class EngineInfo:
             | {
                 "path": folder / entry["path"],
                 "compute_capabilities": tuple(entry["compute_capabilities"]),
-                "profiles": tuple(entry["profiles"]),
+                "profiles": tuple(Profile(**profile) for profile in entry["profiles"]),
             }
         )

@@ -30,8 +30,9 @@ def rebuild_command(path: Path, manifest: Manifest, runtime: str | None = None) 
         "--dtype": manifest.dtype,
         "--runtime": wanted,
         "--attention": entry.get("attention"),
-        "--context": entry.get("context"),
+        "--context": max((profile["context"] for profile in entry.get("profiles", [])), default=None),
         "--horizon": entry.get("horizon"),
+        "--memory": entry.get("memory"),
         "--compute-capability": ",".join(filter(None, gpus)) if wanted == "tensorrt-rtx" else None,
         "-o": path,
     }

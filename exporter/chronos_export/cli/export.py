@@ -48,8 +48,8 @@ of_output = partial(click.option, cls=Option, section="Output")
 @of_engine(
     "--batch",
     metavar="ROWS[,ROWS]",
-    help="Its profiles: the row counts it is built for, as 100 or 100,2000. A batch of any other size is cut "
-    "and filled up to them. Without an engine there are none, and any number of rows runs as it is.",
+    help="Its profiles: the most rows of a call, as 100 or 100,2000. A larger batch is cut into calls. "
+    "Without an engine there are none.",
 )
 @of_engine(
     "--context",
@@ -66,9 +66,16 @@ of_output = partial(click.option, cls=Option, section="Output")
     help="Longest horizon that it takes; by default the model's.",
 )
 @of_engine(
+    "--memory",
+    metavar="SIZE",
+    help="Memory of the GPU that a call may take, as 8GiB: a profile of many rows takes shorter contexts. By "
+    "default most of the GPU here, or 8GiB ahead of time.",
+)
+@of_engine(
     "--attention",
     type=click.Choice(ATTENTIONS),
-    help="Group attention: our plugin, by default, or standard operators.",
+    help="Group attention: our plugin, by default, or standard operators. With none, there is an engine for "
+    "univariate rows only, which needs no plugin.",
 )
 @of_engine(
     "--compute-capability",
@@ -102,6 +109,7 @@ def command(
     batch: str | None,
     longest_context: int | None,
     longest_horizon: int | None,
+    memory: str | None,
     attention: str | None,
     capabilities: str | None,
     timing_cache: Path | None,
@@ -111,12 +119,13 @@ def command(
     dry_run: bool,
 ) -> None:
     """Export Chronos-2 to ONNX, prove it equal to upstream and publish it."""
-    from chronos_export.exporting.request import Request, parse_batch, prepare, preview
+    from chronos_export.exporting.request import Request, parse_batch, parse_memory, prepare, preview
 
     engine = EngineOptions(
         runtime=runtime,
         context=longest_context,
         horizon=longest_horizon,
+        memory=None if memory is None else parse_memory(memory),
         attention=attention,
         compute_capabilities=() if capabilities is None else tuple(capabilities.split(",")),
         timing_cache=timing_cache,

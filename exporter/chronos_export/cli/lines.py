@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from chronos_export.artifact.engine_info import Profile
+
 
 def proof_lines(proven: dict[str, Any]) -> list[str]:
     """Say how far each engine was proven, and what rounding costs each runtime."""
@@ -20,18 +22,22 @@ def proof_result(artifact: object, proven: dict[str, Any]) -> str:
 
 
 def build_line(engine: dict[str, Any]) -> str:
-    """Say what an engine took to build."""
+    """Say what an engine took to build, and what it admits."""
     return (
         f"{engine['path']}: {engine['bytes'] / 1e6:.1f} MB, built in {engine['build_seconds']:.1f} s"
-        f" with {engine['peak_rss_bytes'] / 1e6:.0f} MB of memory at most"
+        f" with {engine['peak_rss_bytes'] / 1e6:.0f} MB of memory at most; {_profiles(engine)}"
     )
 
 
 def engine_line(engine: dict[str, Any]) -> str:
     """Say what an engine is and where it runs."""
-    rows = "/".join(str(count) for count in engine["profiles"])
     gpus = "/".join(engine["compute_capabilities"])
     plugins = engine["plugin_layers"]
     layers = f"{plugins} plugin layers" if plugins else f"{engine['attention']} attention"
     size = f"{engine['bytes'] / 1e6:.1f} MB"
-    return f"{engine['path']} ({engine['tensorrt_version']} for {gpus}, {rows} rows, {layers}, {size})"
+    built = f"{engine['tensorrt_version']} for {gpus}, {layers}, {size}"
+    return f"{engine['path']} ({built}; {_profiles(engine)})"
+
+
+def _profiles(engine: dict[str, Any]) -> str:
+    return "; ".join(str(Profile(**profile)) for profile in engine["profiles"])

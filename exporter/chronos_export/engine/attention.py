@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnx
 
+from chronos_export.engine.requirements import NO_ATTENTION
 from chronos_export.graph.dense_attention import dense_body
 from chronos_export.graph.group_attention import nodes_of, num_heads_of
 
@@ -21,15 +22,15 @@ def graph_with(attention: str, path: Path, folder: Path, *, tf32: bool = False) 
     """The graph with group attention as TensorRT shall parse it; for "plugin" without tf32 it is as it was.
 
     Args:
-        attention: One of `requirements.ATTENTIONS`.
-        path: `model.onnx`, its weights beside it.
+        attention: One of `requirements.ATTENTIONS`, of which `univariate.onnx` knows the last only.
+        path: The graph, its weights beside it.
         folder: Where any other goes; it refers to the same weights.
         tf32: Whether float32 products may use tf32. TensorRT does not tell its plugins, so their nodes do.
 
     Returns:
         The path of the graph.
     """
-    if attention == "plugin" and not tf32:
+    if attention == NO_ATTENTION or (attention == "plugin" and not tf32):
         return path
     model = onnx.load(path, load_external_data=False)
     if attention == "plugin":

@@ -1,7 +1,7 @@
 """ONNX + row counts -> one TensorRT or TensorRT-RTX plan.
 
-A plan holds one optimization profile per row count, its rows fixed, its context and horizon free up to the
-limits given. The work is done in a process of its own, see `engine_worker.py`.
+A plan holds the profiles of `profiles.plan_profiles`; rows, context and horizon are free up to their limits.
+The work is done in a process of its own, see `worker.py`.
 """
 
 from __future__ import annotations
@@ -12,64 +12,58 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-import onnx
-
 from chronos_export import errors
-from chronos_export.artifact.engine_info import EngineInfo
+from chronos_export.artifact.engine_info import EngineInfo, Profile
 from chronos_export.artifact.hashing import hash_file
 from chronos_export.engine.attention import graph_with
 from chronos_export.engine.choice import PLUGIN, EngineOptions, capabilities_of, choose
-from chronos_export.engine.requirements import RTX_DEFAULT, check_machine
+from chronos_export.engine.profiles import in_gib, memory_for, plan_profiles
+from chronos_export.engine.requirements import NO_ATTENTION, RTX_DEFAULT, check_machine
+from chronos_export.engine.source_graph import SourceGraph, read_graph
 from chronos_export.engine.worker import Job
 from chronos_export.errors import BuildError, UsageError
-from chronos_export.graph.group_attention import DOMAIN, NAME, nodes_of
 from chronos_export.graph.precision import Precision
-from chronos_export.graph_contract import GENERAL, INPUTS
+from chronos_export.graph_contract import GENERAL, UNIVARIATE
 from chronos_export.machine.compiled import plugin_library
-from chronos_export.machine.gpu import driver_version
+from chronos_export.machine.gpu import device_capability, driver_version
 from chronos_export.progress import Report, Stage, ignore, stage
 
 ENGINES = "engines"
 WORKER = [sys.executable, "-m", "chronos_export.engine.worker"]
 
 
-@dataclass(frozen=True)
-class _Graph:
-    """What the build needs to know of the ONNX file; a limit is None where the file states none."""
-
-    blocks: int
-    context: int | None
-    horizon: int | None
-
-
 def build_engines(
     folder: Path, batch: Sequence[int], options: EngineOptions, precision: Precision, report: Report
 ) -> list[EngineInfo]:
-    """Build what `options` ask for from the graph in `folder`.
+    """Build what `options` ask for: an engine for every graph, or for univariate rows alone.
 
     Args:
-        folder: Where `model.onnx` is; the plan goes to `engines/` in it.
+        folder: Where the graphs are; the plans go to `engines/` in it.
         batch: Row counts, one profile each.
         options: What to build for.
-        precision: What the graph computes in; "tf32" lets float32 products use tf32.
+        precision: What the graphs compute in; "tf32" lets float32 products use tf32.
         report: Told of progress.
     """
     runtime, _ = choose(options, batch, precision.name)
     if runtime is None:
         return []
     (folder / ENGINES).mkdir()
+    graphs = {GENERAL: runtime, UNIVARIATE: f"{runtime}-univariate"}
+    if options.attention == NO_ATTENTION:
+        del graphs[GENERAL]
     return [
         build_engine(
-            folder / GENERAL,
+            folder / graph,
             batch,
             runtime=runtime,
-            output=folder / ENGINES / f"{runtime}.plan",
+            output=folder / ENGINES / f"{name}.plan",
             context=options.context,
             horizon=options.horizon,
+            memory=options.memory,
             compute_capabilities=capabilities_of(options, runtime),
             attention=options.attention or PLUGIN,
             plugin=plugin_library(),
@@ -77,17 +71,19 @@ def build_engines(
             timing_cache=options.timing_cache,
             report=report,
         )
+        for graph, name in graphs.items()
     ]
 
 
 def build_engine(
     onnx_path: Path,
-    profiles: Sequence[int],
+    batch: Sequence[int],
     *,
     runtime: str,
     output: Path,
     context: int | None = None,
     horizon: int | None = None,
+    memory: int | None = None,
     compute_capabilities: Sequence[str] = (),
     attention: str = "plugin",
     plugin: Path | None = None,
@@ -96,20 +92,21 @@ def build_engine(
     layers: Path | None = None,
     report: Report = ignore,
 ) -> EngineInfo:
-    """Build one plan with one optimization profile per row count.
+    """Build one plan with a profile for every row count.
 
     Two builds of the same output do not disturb each other; the one that ends last stays.
 
     Args:
-        onnx_path: `model.onnx`, its weights beside it.
-        profiles: Row counts, each fixed in its profile.
+        onnx_path: `model.onnx` or `univariate.onnx`, its weights beside it.
+        batch: Row counts.
         runtime: "tensorrt", for the GPU of this machine; or "tensorrt-rtx", which needs no GPU.
         output: The plan file; its folder must exist. It appears whole or not at all.
         context: Longest context, time steps; the model's own limit if None.
         horizon: Longest horizon, time steps; the model's own limit if None.
+        memory: Bytes of the GPU that calls may take; see `profiles.memory_for` for what None takes.
         compute_capabilities: For TensorRT-RTX, the GPUs to build for; all of
             `RTX_DEFAULT` if empty.
-        attention: One of `requirements.ATTENTIONS`.
+        attention: One of `requirements.ATTENTIONS`; of no meaning for `univariate.onnx`.
         plugin: The compiled plugin library. TensorRT runs the plugin while it builds, so it needs one;
             TensorRT-RTX does not.
         tf32: Whether float32 products may use tf32.
@@ -118,20 +115,27 @@ def build_engine(
         report: Called with the events of the stage "engine".
 
     Raises:
-        UsageError: Bad row counts, limits beyond the model's, a compute capability that cannot be built for.
+        UsageError: Bad row counts, limits beyond the model's or the memory, a compute capability that cannot
+            be built for.
         MachineError: No TensorRT package, no plugin library, no GPU where one is needed, no such attention.
-        BuildError: No GroupAttention in the graph, not every one became what was asked, or TensorRT failed.
+        BuildError: No graph of ours, not every GroupAttention became what was asked, or TensorRT failed.
     """
+    graph = read_graph(onnx_path)
+    attention = NO_ATTENTION if graph.is_univariate else attention
     check_machine(runtime, attention, plugin, compute_capabilities)
     plugin = plugin if attention == "plugin" else None
-    graph = _read_graph(onnx_path)
-    rows = _check_profiles(profiles)
-    context = _check_limit("context", context, graph.context)
-    horizon = _check_limit("horizon", horizon, graph.horizon)
+    horizon = graph.limit("horizon", horizon)
+    memory = memory or memory_for(
+        runtime == "tensorrt" or list(compute_capabilities) == [device_capability()]
+    )
+    sizes = replace(graph.sizes, dense=attention == "body")
+    planned = plan_profiles(_check_batch(batch), graph.limit("context", context), horizon, sizes, memory)
     with (
         stage("engine", report) as running,
         tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as work,
     ):
+        for profile in planned:
+            running.step(None, f"{onnx_path.name}: {profile}, estimated")
         (links := Path(work, "libraries")).mkdir()
         job = Job(
             onnx=str(graph_with(attention, onnx_path, Path(work), tf32=tf32).absolute()),
@@ -141,7 +145,7 @@ def build_engine(
             plugin=str(plugin.absolute()) if plugin else None,
             attention=attention,
             blocks=graph.blocks,
-            shapes=[_shapes(count, context, horizon) for count in rows],
+            shapes=[_shapes(graph, profile, horizon) for profile in planned],
             compute_capabilities=list(compute_capabilities or RTX_DEFAULT),
             tf32=tf32,
             timing_cache=str(timing_cache.absolute()) if timing_cache else None,
@@ -150,19 +154,21 @@ def build_engine(
         begin = time.perf_counter()
         built = run_job(job, running)
         seconds = time.perf_counter() - begin
+        profiles = _measured(planned, built["scratch_bytes"], graph, memory)
         size = Path(job.plan).stat().st_size
         Path(job.plan).replace(output)
     return EngineInfo(
         path=output,
+        graph=UNIVARIATE if graph.is_univariate else GENERAL,
         runtime=runtime,
         attention=attention,
         tensorrt_version=built["tensorrt_version"],
         compute_capabilities=tuple(built["compute_capabilities"]),
         driver=driver_version(),
         plugin_sha256=hash_file(plugin).sha256 if plugin else None,
-        profiles=rows,
-        context=context,
+        profiles=profiles,
         horizon=horizon,
+        memory=memory,
         plugin_layers=built["plugin_layers"],
         bytes=size,
         build_seconds=seconds,
@@ -170,55 +176,43 @@ def build_engine(
     )
 
 
-def _read_graph(path: Path) -> _Graph:
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist", allowed="the model.onnx of an artifact")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError has no public home
-        raise BuildError(f"{path} is not an ONNX file: {error}") from error
-    names = [value.name for value in model.graph.input]
-    if sorted(names) != sorted(INPUTS):
-        raise BuildError(f"{path} has the inputs {', '.join(names) or 'none'}", allowed=", ".join(INPUTS))
-    nodes = len(nodes_of(model))
-    if not nodes:
-        raise BuildError(
-            f"{path} has no {DOMAIN}::{NAME} node, so it is no graph that engines are built from",
-            allowed="the model.onnx of an artifact (univariate.onnx has none)",
-        )
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    limits = json.loads(metadata.get("config", "{}")).get("chronos_config", {})
-    patches = limits.get("max_output_patches")
-    return _Graph(nodes, limits.get("context_length"), patches and patches * limits["output_patch_size"])
-
-
-def _check_profiles(profiles: Sequence[int]) -> tuple[int, ...]:
-    if not profiles or min(profiles) < 1 or len(set(profiles)) < len(profiles):
+def _check_batch(batch: Sequence[int]) -> tuple[int, ...]:
+    if not batch or min(batch) < 1 or len(set(batch)) < len(batch):
         raise UsageError(
-            f"cannot build for the row counts {', '.join(map(str, profiles)) or '(none)'}",
+            f"cannot build for the row counts {', '.join(map(str, batch)) or '(none)'}",
             allowed="one or more different positive numbers",
         )
-    return tuple(profiles)
+    return tuple(batch)
 
 
-def _check_limit(name: str, asked: int | None, model: int | None) -> int:
-    if asked is None and model is None:
-        raise UsageError(f"the graph does not say how long its {name} may be", fix=f"give --{name}")
-    limit = asked if asked is not None else model
-    assert limit is not None
-    if limit < 1 or (model is not None and limit > model):
-        allowed = f"1 to {model} time steps" if model else "at least one time step"
-        raise UsageError(f"{name} {limit} is outside what the model can do", allowed=allowed)
-    return limit
-
-
-def _shapes(rows: int, context: int, horizon: int) -> dict[str, list[list[int]]]:
+def _shapes(graph: SourceGraph, profile: Profile, horizon: int) -> dict[str, list[list[int]]]:
     """(min, opt, max) of every input; throughput matters most at the limits, so they are the optimum."""
-    return {
-        "context": [[rows, 1], [rows, context], [rows, context]],
-        "group_ids": [[rows], [rows], [rows]],
-        "future_covariates": [[rows, 1], [rows, horizon], [rows, horizon]],
+    rows, context = profile.rows, profile.context
+    shapes = {
+        "context": [[1, 1], [rows, context], [rows, context]],
+        "group_ids": [[1], [rows], [rows]],
+        "future_covariates": [[1, 1], [rows, horizon], [rows, horizon]],
     }
+    return {name: shapes[name] for name in graph.inputs}
+
+
+def _measured(
+    planned: Sequence[Profile], scratch: Sequence[int], graph: SourceGraph, memory: int
+) -> tuple[Profile, ...]:
+    """The profiles with the scratch that the builder reserved for each.
+
+    Raises:
+        BuildError: One does not fit into the memory, so the estimate was too low.
+    """
+    if not scratch:
+        return tuple(replace(profile, scratch_bytes=None) for profile in planned)
+    needed = max(scratch) + 2 * graph.sizes.weights
+    if needed > memory:
+        raise BuildError(
+            f"the engine takes {in_gib(needed)} of the GPU's memory, and may take {in_gib(memory)}",
+            fix=f"chronos-export --memory {in_gib(int(needed * 1.1))} ..., or a smaller --batch",
+        )
+    return tuple(replace(profile, scratch_bytes=took) for profile, took in zip(planned, scratch, strict=True))
 
 
 def run_job(job: Job, running: Stage) -> dict[str, Any]:

@@ -26,15 +26,17 @@ class EngineOptions:
         runtime: One of `RUNTIMES`.
         context: Longest context, time steps; the model's own limit if None.
         horizon: Longest horizon, time steps; the model's own limit if None.
+        memory: Bytes of the GPU that calls may take; see `profiles.memory_for` for what None takes.
         compute_capabilities: For TensorRT-RTX: GPUs like "8.9"; if empty, all it can build for, or with
             `auto` the one of this machine.
-        attention: One of `requirements.ATTENTIONS`; the plugin if None.
+        attention: One of `requirements.ATTENTIONS`; the plugin if None. "none" builds no engine for groups.
         timing_cache: Read and extended by TensorRT, or None.
     """
 
     runtime: str = "auto"
     context: int | None = None
     horizon: int | None = None
+    memory: int | None = None
     compute_capabilities: Sequence[str] = ()
     attention: str | None = None
     timing_cache: Path | None = None
@@ -45,6 +47,7 @@ class EngineOptions:
         heeded = {
             "--context": self.context,
             "--horizon": self.horizon,
+            "--memory": self.memory,
             "--attention": self.attention,
             "--compute-capability": self.compute_capabilities or None,
             "--timing-cache": self.timing_cache,

@@ -10,7 +10,8 @@ from chronos_export.errors import MachineError, UsageError
 from chronos_export.machine.gpu import device_capability
 from chronos_export.machine.tensorrt import require_installed
 
-ATTENTIONS = ("plugin", "body")
+NO_ATTENTION = "none"  # no engine for rows in groups
+ATTENTIONS = ("plugin", "body", NO_ATTENTION)
 # TensorRT-RTX 1.7 also lists 7.5, and then fails there in every dtype but float16 (12.1 is built as 12.0 is).
 RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
 RTX_DEFAULT = ("8.0", "8.6", "8.9", "12.0")

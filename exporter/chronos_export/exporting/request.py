@@ -105,6 +105,27 @@ def check_rows(batch: Iterable[object], name: str = "batch") -> tuple[int, ...]:
     return tuple(rows)
 
 
+def parse_memory(text: str) -> int:
+    """`8GiB`, `80GB`, `512MiB` or a number of bytes -> bytes.
+
+    Raises:
+        UsageError: Anything else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B)?", text.strip(), re.IGNORECASE)
+    size = 0
+    if found:
+        number, prefix, binary = found.groups()
+        base = 1024 if binary else 1000
+        size = int(float(number) * base ** (1 + "KMGT".index(prefix.upper()) if prefix else 0))
+    if not size:
+        raise UsageError(
+            f"--memory {text} is no amount of memory",
+            allowed="like 8GiB, 80GB or 512MiB",
+            fix="chronos-export --memory 8GiB",
+        )
+    return size
+
+
 def check(request: Request) -> Plan:
     """Refuse at once what would be refused later, as far as that is known on this machine.
 

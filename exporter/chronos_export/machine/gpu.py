@@ -17,16 +17,19 @@ class Gpu:
     Attributes:
         name: As its driver calls it.
         capability: Its compute capability, like "9.0".
+        memory: Its bytes, all of them.
     """
 
     name: str
     capability: str
+    memory: int
 
 
 def gpus() -> list[Gpu]:
     """Return the GPUs of this process, the first one first; none without a driver.
 
-    Source: CUDA driver API, cuDeviceGetCount, cuDeviceGetName and cuDeviceGetAttribute.
+    Source: CUDA driver API, cuDeviceGetCount, cuDeviceGetName, cuDeviceGetAttribute and
+    cuDeviceTotalMem.
     """
     cuda, count = _library("libcuda.so.1", "nvcuda.dll"), ctypes.c_int()
     if cuda is None or cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
@@ -38,6 +41,12 @@ def device_capability() -> str | None:
     """Return the compute capability of the first GPU, like "9.0"; None if there is no GPU or no driver."""
     found = gpus()
     return found[0].capability if found else None
+
+
+def device_memory() -> int | None:
+    """Return the bytes of memory of the first GPU; None if there is no GPU or no driver."""
+    found = gpus()
+    return found[0].memory if found else None
 
 
 def driver_version() -> str | None:
@@ -57,10 +66,12 @@ def driver_version() -> str | None:
 
 def _gpu(cuda: Any, ordinal: int) -> Gpu:
     name, major, minor = ctypes.create_string_buffer(256), ctypes.c_int(), ctypes.c_int()
+    memory = ctypes.c_size_t()
     cuda.cuDeviceGetName(name, len(name), ordinal)
     cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, ordinal)
     cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, ordinal)
-    return Gpu(name.value.decode(), f"{major.value}.{minor.value}")
+    cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), ordinal)
+    return Gpu(name.value.decode(), f"{major.value}.{minor.value}", memory.value)
 
 
 def _library(on_linux: str, on_windows: str) -> Any:

@@ -119,10 +119,12 @@ class BatchedSession:
 
 def _begin(session: Session, call: Call, *, context: Floats, ids: Ints, future: Floats) -> Pending:
     piece, ahead = context[call.rows, -call.context_length :], future[call.rows]
+    if isinstance(session, Deferred):
+        if call.univariate:
+            return session.start_univariate(piece, ahead)
+        return session.start(piece, ids[call.rows], ahead)
     if call.univariate:
         return Done(session.run_univariate(piece, ahead))
-    if isinstance(session, Deferred):
-        return session.start(piece, ids[call.rows], ahead)
     return Done(session.run(piece, ids[call.rows], ahead))
 
 

@@ -11,32 +11,35 @@ relative and the time encoding counts from the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chronos_export.errors import UsageError
+from chronos_export.artifact.engine_info import Profile
+from chronos_export.runtime.profiles import too_large
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a call may be. A group is never cut, so one group may exceed `tokens`, never `rows`.
+    """How large a call may be. A group is never cut, so one group may exceed `tokens`, but no profile.
 
     Attributes:
         tokens: The most rows x tokens of a call; what fills the machine.
         padding: Largest share of a call's tokens that may be padding.
-        rows: The most rows of a call, or None where any number will do.
-        profiles: Row counts that a call is padded to, () where it is not.
+        least: Rows x tokens up to which a call may be padded more, because two calls would take longer.
+        profiles: What a call with groups must fit one of; () where any will do.
+        univariate_profiles: The same for a call of univariate rows; None where they go with the groups.
         shared: How fast a thread works on a call that all threads share, relative to a call of its own.
     """
 
     tokens: int = 800
     padding: float = 0.1
-    rows: int | None = None
-    profiles: tuple[int, ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    univariate_profiles: tuple[Profile, ...] | None = ()
+    least: int = 0
     shared: float = 1.0
 
 
@@ -83,63 +86,74 @@ def plan(group_ids: Ints, lengths: Ints, horizon: int, patch: int, limits: Limit
         Calls that hold every row exactly once and every group whole.
 
     Raises:
-        UsageError: If a group is larger than `limits.rows` or than every profile.
+        UsageError: If a group fits no profile.
     """
-    if not limits.profiles:
-        return _cut(group_ids, lengths, horizon, patch, limits)
-    largest = int(np.unique(group_ids, return_counts=True)[1].max())
-    holding = [size for size in limits.profiles if size >= largest] or [max(limits.profiles)]
-    plans = [_cut(group_ids, lengths, horizon, patch, replace(limits, rows=size)) for size in sorted(holding)]
-    return min(plans, key=lambda calls: sum(_padded_rows(call, limits.profiles) for call in calls))
-
-
-def _padded_rows(call: Call, profiles: tuple[int, ...]) -> int:
-    return min(size for size in profiles if size >= len(call.rows))
-
-
-def _cut(group_ids: Ints, lengths: Ints, horizon: int, patch: int, limits: Limits) -> list[Call]:
     by_group = np.argsort(group_ids, kind="stable")
     ids = group_ids[by_group]
     begin = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
     size = np.diff(begin, append=len(ids))
-    tokens = -(-np.maximum.reduceat(lengths[by_group], begin) // patch) + 1 + -(-horizon // patch)
+    longest = np.maximum.reduceat(lengths[by_group], begin)
+    tokens = -(-longest // patch) + 1 + -(-horizon // patch)
     calls: list[Call] = []
-    # An engine has one graph for all groups, so with profiles singles fill up the calls of the others.
-    kinds = (size == 1, size > 1) if not limits.profiles else (size > 0,)
-    for kind in kinds:
+    for kind, profiles, univariate in _kinds(size, limits):
         groups = np.flatnonzero(kind)
-        groups = groups[np.lexsort((by_group[begin[groups]], -tokens[groups]))]
+        groups = groups[np.lexsort((by_group[begin[groups]], -longest[groups]))]
         end = np.cumsum(size[groups])
         before = begin[groups] - (end - size[groups])
         rows = by_group[np.repeat(before, size[groups]) + np.arange(int(size[groups].sum()))]
-        univariate = not limits.profiles and kind is kinds[0]
-        for first, last in _fill(size[groups].tolist(), tokens[groups].tolist(), limits):
+        of_each = (size[groups].tolist(), tokens[groups].tolist(), longest[groups].tolist())
+        for first, last in _fill(*of_each, limits, profiles):
             members = rows[end[first] - size[groups[first]] : end[last]]
             area = len(members) * int(tokens[groups[first]])
-            calls.append(Call(members, int(lengths[members].max()), univariate, area))
+            calls.append(Call(members, int(longest[groups[first]]), univariate, area))
     return calls
 
 
-def _fill(sizes: Sequence[int], tokens: Sequence[int], limits: Limits) -> Iterator[tuple[int, int]]:
-    """The first and the last group of each call, for groups whose longest rows have that many tokens.
+def _kinds(size: Ints, limits: Limits) -> Iterator[tuple[NDArray[np.bool_], Sequence[Profile], bool]]:
+    """Which groups share calls, the profiles of those calls, and whether all rows are univariate."""
+    if limits.univariate_profiles is None:
+        yield size > 0, limits.profiles, False
+    else:
+        yield size == 1, limits.univariate_profiles, True
+        yield size > 1, limits.profiles, False
+
+
+def _fill(
+    sizes: Sequence[int],
+    tokens: Sequence[int],
+    steps: Sequence[int],
+    limits: Limits,
+    profiles: Sequence[Profile],
+) -> Iterator[tuple[int, int]]:
+    """The first and the last group of each call, given rows, and tokens and steps of the longest row.
 
     The groups come longest first, so the first of a call sets its width.
     """
     first = rows = used = 0
+    most = _most_rows(steps[0], profiles) if sizes else None
     for group, (size, width) in enumerate(zip(sizes, tokens, strict=True)):
-        if limits.rows is not None and size > limits.rows:
-            raise UsageError(
-                f"a group of {size} rows is larger than every engine profile",
-                allowed=f"groups of at most {limits.rows} rows",
-                fix=f"chronos-export --batch {size} --force ...",
-            )
         area = (rows + size) * tokens[first]
         padded = area - used - size * width
-        full = limits.rows is not None and rows + size > limits.rows
-        if group > first and (full or area > limits.tokens or padded > limits.padding * area):
+        full = most is not None and rows + size > most
+        wasteful = area > limits.least and padded > limits.padding * area
+        if group > first and (full or wasteful or area > limits.tokens):
             yield first, group - 1
             first, rows, used = group, 0, 0
+            most = _most_rows(steps[group], profiles)
+        if most is not None and size > most and group == first:
+            raise too_large(
+                f"{size} rows of one group with {steps[group]} steps", size, steps[group], profiles
+            )
         rows += size
         used += size * width
     if sizes:
         yield first, len(sizes) - 1
+
+
+def _most_rows(steps: int, profiles: Sequence[Profile]) -> int | None:
+    """The most rows of a call of so many steps; None where any number will do."""
+    return (
+        max((profile.rows for profile in profiles if profile.context >= steps), default=0)
+        if profiles
+        else None
+    )

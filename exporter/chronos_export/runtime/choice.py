@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import Artifact
@@ -56,40 +55,66 @@ def choose(artifact: Artifact, runtime: str = AUTO, device: str = AUTO) -> Choic
         UsageError: There is no such runtime or device, or the runtime is not for the device.
     """
     _check(runtime, device)
-    dtype = artifact.manifest.dtype
     if runtime != AUTO:
         return Choice(runtime, device if device != AUTO else DEVICES[runtime][0], "asked for by name")
-    passed: list[str] = []
-    if device != CPU:
-        for entry in artifact.manifest.engines:
-            obstacle = why_not_here(EngineInfo.from_entry(entry, artifact.path))
-            if not obstacle:
-                return Choice(entry["runtime"], CUDA, "the artifact holds an engine for this machine")
-            passed.append(f"{entry['path']}: {obstacle}")
-        if obstacle := "" if device == CUDA else _no_onnxruntime_on_a_gpu(dtype):
-            passed.append(f"{ONNXRUNTIME} on {CUDA}: {obstacle}")
-        else:
-            return Choice(ONNXRUNTIME, CUDA, "; ".join([*passed, "no engine runs here"]))
+    if device == CPU:
+        return choose_for_graphs(artifact, CPU)
+    here, elsewhere = engines_here(artifact)
+    passed = [f"{path}: {obstacle}" for path, obstacle in elsewhere.items()]
+    if here:
+        why = "the artifact holds an engine for this machine"
+        return Choice(here[0].runtime, CUDA, "; ".join([why, *passed]))
+    return choose_for_graphs(artifact, device, passed)
+
+
+def choose_for_graphs(artifact: Artifact, device: str = AUTO, passed: Sequence[str] = ()) -> Choice:
+    """Return what computes an artifact's graphs: onnxruntime on a GPU, or else a CPU.
+
+    Args:
+        artifact: What is to be opened.
+        device: "cpu", "cuda", or "auto".
+        passed: Why something better cannot be had.
+    """
+    dtype = artifact.manifest.dtype
     here = installed_cpu_runtimes(dtype) or CPU_RUNTIMES[dtype]
-    could_use_gpu = device != CPU and dtype not in NOT_ON_A_GPU and device_capability() is not None
+    if device == CPU:
+        return Choice(here[0], CPU, "the CPU was asked for")
+    obstacle = "" if device == CUDA else _no_onnxruntime_on_a_gpu(dtype)
+    if not obstacle:
+        return Choice(ONNXRUNTIME, CUDA, "; ".join([*passed, "no engine runs here"]))
+    could_use_gpu = dtype not in NOT_ON_A_GPU and device_capability() is not None
     advice = install_command(extra(runtime_extra(ONNXRUNTIME, CUDA))) if could_use_gpu else ""
-    return Choice(here[0], CPU, "; ".join(passed) or "the CPU was asked for", advice)
+    return Choice(here[0], CPU, "; ".join([*passed, f"{ONNXRUNTIME} on {CUDA}: {obstacle}"]), advice)
 
 
-def engine_entry(artifact: Artifact, runtime: str) -> dict[str, Any]:
-    """Return the manifest's entry of the engine for a runtime.
+def engines_here(artifact: Artifact) -> tuple[list[EngineInfo], dict[str, str]]:
+    """Return the engines that this machine can run, and why it cannot run the others, by their paths."""
+    here, elsewhere = list[EngineInfo](), dict[str, str]()
+    for entry in artifact.manifest.engines:
+        info = EngineInfo.from_entry(entry, artifact.path)
+        if obstacle := why_not_here(info):
+            elsewhere[entry["path"]] = obstacle
+        else:
+            here.append(info)
+    return here, elsewhere
+
+
+def engines_of(artifact: Artifact, runtime: str) -> list[EngineInfo]:
+    """Return the engines for a runtime: of the general graph, of the univariate graph, or of both.
 
     Raises:
         UsageError: The artifact holds none.
     """
-    entries = {entry["runtime"]: entry for entry in artifact.manifest.engines}
-    if runtime not in entries:
+    engines = [EngineInfo.from_entry(entry, artifact.path) for entry in artifact.manifest.engines]
+    found = [info for info in engines if info.runtime == runtime]
+    if not found:
+        names = dict.fromkeys([AUTO, ONNXRUNTIME, OPENVINO, *(info.runtime for info in engines)])
         raise UsageError(
             f"{artifact.path} holds no {runtime} engine",
-            allowed=", ".join([AUTO, ONNXRUNTIME, OPENVINO, *entries]),
+            allowed=", ".join(names),
             fix=rebuild_command(artifact.path, artifact.manifest, runtime),
         )
-    return entries[runtime]
+    return found
 
 
 def _check(runtime: str, device: str) -> None:

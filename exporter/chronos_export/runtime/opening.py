@@ -12,12 +12,23 @@ from chronos_export.errors import UsageError
 from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE, WEIGHTS
 from chronos_export.machine.compiled import plugin_library
 from chronos_export.machine.packages import require, require_runtime
+from chronos_export.runtime.batched import BatchedSession
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.choice import AUTO, CPU, Choice, choose, engine_entry
+from chronos_export.runtime.choice import (
+    AUTO,
+    CPU,
+    Choice,
+    choose,
+    choose_for_graphs,
+    engines_here,
+    engines_of,
+)
 from chronos_export.runtime.cpu_runtimes import ONNXRUNTIME, OPENVINO, installed_cpu_runtimes
-from chronos_export.runtime.session import Files, Session
+from chronos_export.runtime.groups_elsewhere import GroupsElsewhere
+from chronos_export.runtime.session import Deferred, Files, Session
 
 WHOLE_BATCH = 2**31  # a GPU is filled by the profile, not by a token count
+LEAST = 4096  # tokens of a call that takes a GPU about as long as its kernels take to launch
 LOG = logging.getLogger(__name__)
 
 
@@ -58,11 +69,7 @@ def open_session(artifact: Artifact, runtime: str = AUTO, device: str = AUTO, th
     limits = Limits(**artifact.manifest.call_size)
     if choice.runtime in (ONNXRUNTIME, OPENVINO):
         return Opened(_graphs(artifact, choice.runtime, choice.device, threads), limits, choice)
-    entry = engine_entry(artifact, choice.runtime)
-    artifact.file(entry["path"])  # only what the manifest vouches for
-    info = EngineInfo.from_entry(entry, artifact.path)
-    whole = replace(limits, tokens=WHOLE_BATCH, padding=1.0, profiles=info.profiles)
-    return Opened(_engine(artifact, info), whole, choice)
+    return _engines(artifact, choice, limits, runtime == AUTO)
 
 
 def files_read(choice: Choice) -> tuple[str, ...]:
@@ -92,12 +99,57 @@ def _graphs(files: Files, runtime: str, device: str = CPU, threads: int = 0) -> 
     return OpenVinoSession(files, threads)
 
 
-def _engine(artifact: Artifact, info: EngineInfo) -> Session:
+def _engines(artifact: Artifact, choice: Choice, limits: Limits, automatic: bool) -> Opened:
+    """The engines of a runtime: all that there are or, where nobody named it, all that run here."""
+    engines = engines_of(artifact, choice.runtime)
+    if automatic:
+        runnable, _ = engines_here(artifact)
+        engines = [info for info in engines if info in runnable]
+    by_graph = {info.graph: info for info in engines}
+    general, univariate = by_graph.get(GENERAL), by_graph.get(UNIVARIATE)
+    whole = replace(
+        limits,
+        tokens=WHOLE_BATCH,
+        least=LEAST,
+        profiles=general.profiles if general else (),
+        univariate_profiles=univariate.profiles if univariate else None,
+    )
+    session = _engine_session(artifact, general, univariate)
+    if general:
+        return Opened(session, whole, choice)
+    groups = choose_for_graphs(artifact)
+    LOG.info("%s answers rows in groups with %s", artifact.path, groups)
+    return Opened(_with_groups(artifact, session, groups, limits), whole, choice)
+
+
+def _engine_session(
+    artifact: Artifact, general: EngineInfo | None, univariate: EngineInfo | None
+) -> Deferred:
     require("an engine", ["torch"])  # holds its memory
-    from chronos_export.runtime.tensorrt_loading import load_engine
+    from chronos_export.runtime.tensorrt_loading import LoadedEngine, load_engine
     from chronos_export.runtime.tensorrt_session import TensorRtSession
 
-    name = info.path.relative_to(artifact.path).as_posix()
-    digest = artifact.manifest.files[name].sha256
-    rebuild = rebuild_command(artifact.path, artifact.manifest, info.runtime)
-    return TensorRtSession(load_engine(info, digest, plugin_library(), rebuild), info)
+    def load(info: EngineInfo | None) -> LoadedEngine | None:
+        if info is None:
+            return None
+        name = info.path.relative_to(artifact.path).as_posix()
+        artifact.file(name)  # only what the manifest vouches for
+        rebuild = rebuild_command(artifact.path, artifact.manifest, info.runtime)
+        return load_engine(info, artifact.manifest.files[name].sha256, plugin_library(), rebuild)
+
+    return TensorRtSession(load(general), load(univariate))
+
+
+def _with_groups(artifact: Artifact, engine: Deferred, groups: Choice, limits: Limits) -> GroupsElsewhere:
+    settings = artifact.manifest.config["chronos_config"]
+
+    def open_groups() -> BatchedSession:
+        return BatchedSession(
+            _graphs(artifact, groups.runtime, groups.device),
+            limits,
+            patch=settings["output_patch_size"],
+            context_length=settings["context_length"],
+            quantiles=len(settings["quantiles"]),
+        )
+
+    return GroupsElsewhere(engine, open_groups, settings["output_patch_size"])

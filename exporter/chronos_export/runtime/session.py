@@ -89,6 +89,10 @@ class Deferred(Session, Protocol):
         """Begin a call; arguments as those of `run`."""
         ...
 
+    def start_univariate(self, context: Floats, future_covariates: Floats) -> Pending:
+        """Begin a call; arguments as those of `run_univariate`."""
+        ...
+
 
 @runtime_checkable
 class SideBySide(Session, Protocol):

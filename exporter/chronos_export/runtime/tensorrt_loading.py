@@ -27,12 +27,19 @@ class LoadedEngine:
     Args:
         trt: The module `tensorrt` or `tensorrt_rtx`.
         engine: Its ICudaEngine.
+        info: What it was built for.
         keep: The runtime and the plugin.
     """
 
     trt: Any
     engine: Any
-    keep: tuple[object, ...]
+    info: EngineInfo
+    keep: tuple[object, ...] = ()
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory of the GPU that a call takes at most."""
+        return int(self.engine.device_memory_size_v2)
 
 
 def load_engine(info: EngineInfo, digest: str, plugin: Path | None, rebuild: str) -> LoadedEngine:
@@ -57,7 +64,7 @@ def load_engine(info: EngineInfo, digest: str, plugin: Path | None, rebuild: str
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise MachineError(f"{info.runtime} {trt.__version__} refuses {info.path}", fix=rebuild)
-    return LoadedEngine(trt, engine, (runtime, held))
+    return LoadedEngine(trt, engine, info, (runtime, held))
 
 
 def check_version(info: EngineInfo, trt: Any, rebuild: str) -> None:

@@ -1,13 +1,12 @@
-"""A deserialized engine behind the call of `session.Session`.
+"""The engines of an artifact behind the call of `session.Session`.
 
 An execution context holds the state of one call, so a session answers one thread at a time and refuses a
-second. Give every thread a session of its own; they may share the `LoadedEngine`.
+second. Give every thread a session of its own; they may share the `LoadedEngine`s.
 """
 
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,17 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chronos_export.artifact.engine_info import EngineInfo
-from chronos_export.errors import BuildError, UsageError
-from chronos_export.graph_contract import INPUTS
-from chronos_export.runtime.cuda_graphs import GraphCache
-from chronos_export.runtime.padding import pad_rows, smallest_profile
+from chronos_export.errors import MachineError, UsageError
 from chronos_export.runtime.session import Floats, Ints
-from chronos_export.runtime.tensorrt_call import CapturedCall, EngineCall, on_device
+from chronos_export.runtime.tensorrt_engine import ProfiledEngine
 from chronos_export.runtime.tensorrt_loading import LoadedEngine
 
 CUDA = torch.device("cuda")
-GRAPHS = 8
+GRAPHS = 8  # of an engine
 STEPS = 16  # contexts are filled up to a multiple of this, so that shapes come back
 
 
@@ -54,92 +49,85 @@ class OnItsWay:
 
 
 class TensorRtSession:
-    """One execution context a profile and one a CUDA graph, on one stream and in one piece of memory.
-
-    A shape that comes back is captured in a CUDA graph, see `graph_cache`; not with TensorRT-RTX, which
-    compiles better kernels for a shape while it already runs, and would have the first ones captured.
+    """The engine of the general graph, that of the univariate graph, or both, in one piece of memory.
 
     Args:
-        loaded: The engine, see `engine_load.load_engine`.
-        info: What it was built for.
-        device: The GPU it was deserialized on.
-        graphs: The most CUDA graphs held at a time.
+        general: See `tensorrt_loading.load_engine`; None where only univariate rows are asked.
+        univariate: The same; None leaves univariate rows to the general engine.
+        device: The GPU they were deserialized on.
+        graphs: The most CUDA graphs held at a time by each engine.
+
+    Raises:
+        MachineError: The GPU has too little memory left.
     """
 
     def __init__(
-        self, loaded: LoadedEngine, info: EngineInfo, device: torch.device = CUDA, graphs: int = GRAPHS
+        self,
+        general: LoadedEngine | None,
+        univariate: LoadedEngine | None = None,
+        device: torch.device = CUDA,
+        graphs: int = GRAPHS,
     ) -> None:
-        self.device = device
-        self._loaded, self._info = loaded, info
-        self._stream = torch.cuda.Stream()
-        self._memory = torch.empty(loaded.engine.device_memory_size_v2, dtype=torch.uint8, device=device)
-        self._contexts = [self._context(number) for number in range(len(info.profiles))]
-        self._graphs: GraphCache[CapturedCall] = GraphCache(graphs if info.runtime == "tensorrt" else 0)
-        self._free = threading.Lock()
+        self.device, self._free = device, threading.Lock()
+        loaded = [engine for engine in (general, univariate) if engine]
+        stream, memory = torch.cuda.Stream(), _scratch(max(engine.scratch_bytes for engine in loaded), device)
+        engines = {id(engine): ProfiledEngine(engine, stream, memory, graphs) for engine in loaded}
+        self._general, self._univariate = engines.get(id(general)), engines.get(id(univariate))
 
     def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """See `session.Session.run`; raises what `start` raises."""
         return self.start(context, group_ids, future_covariates).wait()
 
     def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
-        """See `session.Session.run_univariate`: the engine with an id for every row."""
-        return self.run(context, np.arange(len(context)), future_covariates)
+        """See `session.Session.run_univariate`; raises what `start` raises."""
+        return self.start_univariate(context, future_covariates).wait()
 
     def start(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> OnItsWay:
         """See `session.Deferred.start`.
 
         Raises:
-            UsageError: More rows, context or horizon than the engine was built for, or two calls at once.
+            UsageError: More rows, context or horizon than the engine was built for, two calls at once, or
+                rows in groups where there is no engine for them.
         """
-        self._check(context, future_covariates)
-        rows = len(group_ids)
-        number = smallest_profile(rows, self._info.profiles)
-        steps = min(-(-context.shape[1] // STEPS) * STEPS, self._info.context)
-        with self._alone():
-            padded = pad_rows(
-                context, group_ids, future_covariates, self._info.profiles[number], steps, self._staging
+        if self._general is None:
+            if len(np.unique(group_ids)) == len(group_ids):
+                return self.start_univariate(context, future_covariates)
+            raise UsageError(
+                "the artifact's engine is for rows without groups",
+                allowed="run_univariate",
+                fix="chronos-export --attention plugin --force ...",
             )
-            feed = {name: torch.from_numpy(x) for name, x in zip(INPUTS, padded, strict=True)}
-            return OnItsWay(self._answer(number, feed)[:rows])
+        return self._start(self._general, context, future_covariates, group_ids)
 
-    def _staging(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """An array in page-locked memory, from where a GPU fetches it by itself."""
-        kind = torch.from_numpy(np.empty(0, dtype)).dtype
-        return torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda").numpy()
+    def start_univariate(self, context: Floats, future_covariates: Floats) -> OnItsWay:
+        """See `session.Deferred.start_univariate`; raises what `start` raises."""
+        if self._univariate is not None:
+            return self._start(self._univariate, context, future_covariates)
+        assert self._general is not None
+        return self._start(self._general, context, future_covariates, np.arange(len(context)))
 
-    def _context(self, number: int) -> Any:
-        managed = self._loaded.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = self._loaded.engine.create_execution_context(managed)
-        if context is not None:
-            context.set_device_memory(self._memory.data_ptr(), self._memory.numel())
-        if context is None or not context.set_optimization_profile_async(number, self._stream.cuda_stream):
-            raise BuildError(f"no execution context for the profile of {self._info.profiles[number]} rows")
-        self._stream.synchronize()
-        return context
+    def _start(
+        self, engine: ProfiledEngine, context: Floats, future: Floats, group_ids: Ints | None = None
+    ) -> OnItsWay:
+        rows, length = context.shape
+        number = engine.profile_of(rows, length, future.shape[1])
+        steps = min(-(-length // STEPS) * STEPS, engine.info.profiles[number].context)
+        with self._alone():
+            feed = {"context": self._staged(context, steps), "future_covariates": self._staged(future)}
+            if group_ids is not None:
+                feed["group_ids"] = self._staged(group_ids)
+            return OnItsWay(engine.answer(number, {name: torch.from_numpy(x) for name, x in feed.items()}))
 
-    def _answer(self, number: int, feed: dict[str, Tensor]) -> Tensor:
-        current = torch.cuda.current_stream()
-        self._stream.wait_stream(current)
-        shape = (number, feed["context"].shape[1], feed["future_covariates"].shape[1])
-        with torch.cuda.stream(self._stream):  # so that torch's allocator hands the same memory out again
-            captured = self._graphs.find(shape, lambda: self._capture(number, feed))
-            out = captured.run(feed) if captured else self._run_once(number, feed)
-        current.wait_stream(self._stream)
-        out.record_stream(current)
+    def _staged(self, x: NDArray[Any], steps: int | None = None) -> NDArray[Any]:
+        """A copy in page-locked memory, from where a GPU fetches it; missing steps come before it."""
+        shape = x.shape if steps is None else (len(x), steps)
+        kind = torch.from_numpy(np.empty(0, x.dtype)).dtype
+        out: NDArray[Any] = torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda").numpy()
+        before = shape[-1] - x.shape[-1]
+        out[..., before:] = x
+        if before:
+            out[..., :before] = np.nan
         return out
-
-    def _run_once(self, number: int, feed: dict[str, Tensor]) -> Tensor:
-        moved = {name: on_device(x, self.device) for name, x in feed.items()}
-        call = EngineCall(self._contexts[number], moved)
-        call.enqueue(self._stream)
-        return call.output
-
-    def _capture(self, number: int, feed: dict[str, Tensor]) -> CapturedCall | None:
-        try:
-            return CapturedCall(self._context(number), feed, self.device, self._stream)
-        except (RuntimeError, BuildError) as error:
-            warnings.warn(f"the engine runs without CUDA graphs: {error}", RuntimeWarning, stacklevel=2)
-            return None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -150,14 +138,14 @@ class TensorRtSession:
         finally:
             self._free.release()
 
-    def _check(self, context: Floats, future_covariates: Floats) -> None:
-        for name, given, limit in (
-            ("context", context.shape[1], self._info.context),
-            ("horizon", future_covariates.shape[1], self._info.horizon),
-        ):
-            if given > limit:
-                raise UsageError(
-                    f"a {name} of {given} steps is longer than the engine was built for",
-                    allowed=f"at most {limit} steps",
-                    fix=f"chronos-export --{name} {given} --force ...",
-                )
+
+def _scratch(size: int, device: torch.device) -> Tensor:
+    """The memory that calls take turns in."""
+    try:
+        return torch.empty(size, dtype=torch.uint8, device=device)
+    except torch.OutOfMemoryError as error:
+        left = torch.cuda.mem_get_info()[0]
+        raise MachineError(
+            f"calls take {size / 2**30:.1f} GiB of scratch, and the GPU has {left / 2**30:.1f} GiB left",
+            fix=f"chronos-export --memory {left / 2**30:.1f}GiB --force ...",
+        ) from error

@@ -9,6 +9,7 @@ from chronos.chronos2 import Chronos2Model
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.graph.precision import Precision
+from chronos_export.graph_contract import GENERAL, UNIVARIATE
 from chronos_export.machine.compiled import plugin_library
 from chronos_export.progress import Report
 from chronos_export.runtime.session import Session
@@ -25,7 +26,7 @@ class EngineProof:
     Attributes:
         name: File name of the plan.
         cases: How many cases it was asked.
-        left_out: Names of the cases with more rows, context or horizon than it was built for.
+        left_out: Names of the cases that it was not built for: more rows, context or horizon, or groups.
         not_run: Why this machine cannot run it, or "".
     """
 
@@ -68,7 +69,7 @@ def prove_engine(
         return EngineProof(info.path.name, not_run=reason), ()
     fitting, left_out = split_cases(cases, info)
     session = _session(info, digest)
-    verdict = validate(reference, {info.runtime: session}, fitting, precision, report)
+    verdict = validate(reference, {info.path.stem: session}, fitting, precision, report)
     asked = EngineProof(info.path.name, len(fitting), tuple(case.name for case in left_out))
     return asked, verdict.results
 
@@ -77,12 +78,14 @@ def split_cases(cases: Sequence[Case], info: EngineInfo) -> tuple[list[Case], li
     """The cases an engine can be asked in one call, and the others."""
 
     def fits(case: Case) -> bool:
-        rows, context = case.context.shape
-        horizon = case.future_covariates.shape[1]
-        return bool(rows <= max(info.profiles) and context <= info.context and horizon <= info.horizon)
+        if info.graph == UNIVARIATE and not case.is_univariate:
+            return False
+        admitted = any(profile.admits(*case.context.shape) for profile in info.profiles)
+        return admitted and case.future_covariates.shape[1] <= info.horizon
 
     return [case for case in cases if fits(case)], [case for case in cases if not fits(case)]
 
 
 def _session(info: EngineInfo, digest: str) -> Session:
-    return TensorRtSession(load_engine(info, digest, plugin_library(), ""), info)
+    loaded = load_engine(info, digest, plugin_library(), "")
+    return TensorRtSession(loaded) if info.graph == GENERAL else TensorRtSession(None, loaded)
