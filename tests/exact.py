@@ -14,9 +14,11 @@ from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
+from chronos_export.cases import Case
 from chronos_export.checkpoint import load_checkpoint
 from chronos_export.exact import in_float64
-from chronos_export.validate import NOISE_FACTOR
+from chronos_export.polygraphy_runners import upstream_forecast
+from chronos_export.tolerance import NOISE_FACTOR
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,22 @@ class _Exact:
         future = None if future_covariates is None else future_covariates.double()
         out = self.model(context=context.double(), future_covariates=future, **rest)
         return _Forecast(out.quantile_preds)
+
+
+class UpstreamSession:
+    """Upstream as a session, in whatever type its weights are."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, model: Chronos2Model) -> None:
+        self.model = model
+
+    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
+        case = Case("", context.numpy(), group_ids.numpy(), future_covariates.numpy())
+        return upstream_forecast(self.model, case, torch.float32).float()
+
+    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
+        return self.run(context, torch.arange(len(context)), future_covariates)
 
 
 def exact_pipeline(upstream: Chronos2Pipeline) -> Chronos2Pipeline:

@@ -19,7 +19,7 @@ from chronos_export.bench.subject import Subject, published_subject, random_subj
 from chronos_export.bench.variants import contiguous_mask, padded, per_group
 from chronos_export.errors import ChronosExportError, MachineError
 from chronos_export.exact import in_float64
-from chronos_export.validate import NOISE_FACTOR
+from chronos_export.tolerance import NOISE_FACTOR
 
 
 def short(work: w.Workload) -> w.Workload:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from chronos.chronos2 import Chronos2Model
-from torch import Tensor
 
 from artifacts import copy_without_restored_order, printed_commands, run_printed
 from checkpoints import make_model
@@ -25,7 +24,9 @@ from chronos_export.pipeline import SessionModel
 from chronos_export.precision import precision_of
 from chronos_export.quantile_loss import LossChange, require_small, weighted_quantile_loss
 from chronos_export.session import Session
+from chronos_export.tolerance import with_scaled_stream
 from chronos_export.validate import validate
+from exact import UpstreamSession
 
 SESSIONS = {"float16": OrtSession, "bfloat16": OpenVinoSession, "int8": OrtSession}
 EXACT = ("float32", "tf32")
@@ -127,41 +128,8 @@ def test_the_quantile_loss() -> None:
         assert weighted_quantile_loss(forecast, actual) == pytest.approx(2 * level_cost.mean() / 2)
 
 
-class Rounded:
-    """Upstream in bfloat16 as a session."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, model: Chronos2Model) -> None:
-        self.model = model.to(torch.bfloat16)
-
-    def run(self, context: Tensor, group_ids: Tensor, future_covariates: Tensor) -> Tensor:
-        patches = -(-future_covariates.shape[1] // 16)
-        missing = torch.full((len(context), 16 * patches - future_covariates.shape[1]), torch.nan)
-        future = torch.cat([future_covariates, missing], dim=1)
-        with torch.no_grad():
-            out = self.model(
-                context=context,
-                group_ids=group_ids,
-                future_covariates=future,
-                num_output_patches=patches,
-            )
-        return out.quantile_preds.float()
-
-    def run_univariate(self, context: Tensor, future_covariates: Tensor) -> Tensor:
-        return self.run(context, torch.arange(len(context)), future_covariates)
-
-
-def rescaled(model: Chronos2Model, factor: float) -> Chronos2Model:
-    """The same function, whose residual stream is `factor` times as large: the norms take it out again."""
-    model = copy.deepcopy(model)
-    ends = (".o.weight", ".wo.weight")
-    starts = ("shared", "input_patch_embedding.output_layer", "input_patch_embedding.residual_layer")
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if name.endswith(ends) or name.startswith(starts):
-                weight *= factor
-    return model
+def in_bfloat16(model: Chronos2Model) -> UpstreamSession:
+    return UpstreamSession(model.to(torch.bfloat16))
 
 
 def verdict_of(model: Chronos2Model, session: Session) -> bool:
@@ -171,7 +139,7 @@ def verdict_of(model: Chronos2Model, session: Session) -> bool:
 
 def test_another_rounding_of_the_same_model_passes() -> None:
     model = make_model("small")
-    assert all(verdict_of(model, Rounded(rescaled(model, factor))) for factor in (1.07, 1.31))
+    assert all(verdict_of(model, in_bfloat16(with_scaled_stream(model, factor))) for factor in (1.13, 0.77))
 
 
 def test_a_coarser_rounding_does_not_pass() -> None:
@@ -181,4 +149,4 @@ def test_a_coarser_rounding_does_not_pass() -> None:
         for weight in coarse.parameters():
             step = weight.abs().amax() / 7
             weight.copy_((weight / step).round() * step)
-    assert not verdict_of(model, Rounded(coarse))
+    assert not verdict_of(model, in_bfloat16(coarse))

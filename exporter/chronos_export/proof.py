@@ -109,6 +109,6 @@ def refuse_failures(verdict: Verdict) -> None:
     lines = [f"{result.runner} on {result.case}: {result.problem}" for result in verdict.failures]
     raise AccuracyError(
         f"{len(lines)} of {len(verdict.results)} results are not upstream's:\n    " + "\n    ".join(lines),
-        allowed="ten times what upstream itself loses in that type",
+        allowed="ten times what upstream itself loses in that type, at the worst of eight roundings",
         fix="report it with the folder that --keep-failed leaves",
     )
