@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chronos_export.artifact import open_artifact
+from chronos_export.openvino_session import has_openvino
 from chronos_export.trt_libraries import device_capability
 from engines import needs_rtx
 
@@ -59,7 +60,9 @@ def test_export(exported: tuple[subprocess.CompletedProcess[str], Path]) -> None
     done, artifact = exported
     assert done.returncode == 0, done.stderr
     cases = open_artifact(artifact).manifest.validation["cases"]
-    assert done.stdout == f"{artifact.name}: {cases} cases forecast as upstream does\n"
+    openvino = "validated" if has_openvino() else "not run"
+    how_far = f"(onnxruntime validated, openvino {openvino})"
+    assert done.stdout == f"{artifact.name}: {cases} cases forecast as upstream does {how_far}\n"
     if device_capability() is None:
         why = "no engine: this machine has no GPU (--target tensorrt-rtx builds ahead of time)"
         assert [line for line in done.stderr.splitlines() if "no engine" in line] == [why]

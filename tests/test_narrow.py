@@ -46,6 +46,10 @@ def test_is_proven_and_judged_on_real_series(dtype: str, artifacts: dict[str, Pa
     assert manifest.dtype == dtype
     assert manifest.validation["passed"]
     assert 0 < abs(loss["change"]) < quantile_loss.LARGEST_CHANGE
+    runtime = "openvino" if dtype == "bfloat16" else "onnxruntime"
+    said = f"cases forecast within {dtype}'s limits ({runtime} validated)"
+    assert manifest.validation["sentence"].endswith(said)
+    assert said in (artifacts[dtype] / "README.md").read_text()
 
 
 @pytest.mark.parametrize("dtype", SESSIONS)

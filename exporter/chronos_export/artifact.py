@@ -6,10 +6,11 @@ Every file is what the manifest says before any of them is used.
 from __future__ import annotations
 
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.errors import AccuracyWarning, IntegrityError, UsageError
 from chronos_export.manifest import FileRecord, Manifest, hash_file, read_manifest
 from chronos_export.rebuild import rebuild_command
 
@@ -43,6 +44,12 @@ class Artifact:
                 allowed=", ".join(self.manifest.files),
             )
         return self.path / name
+
+    def warn_if_not_proven(self) -> None:
+        """Warn of an artifact whose validation failed and was accepted."""
+        if self.manifest.validation.get("passed") is False:
+            sentence = self.manifest.validation.get("sentence")
+            warnings.warn(f"{self.path} {sentence}", AccuracyWarning, stacklevel=2)
 
 
 def open_artifact(path: Path | str) -> Artifact:

@@ -24,6 +24,7 @@ def _lines(manifest: Manifest) -> list[str]:
         f"Chronos-2 from `{checkpoint.get('source')}`{revision}, licence {checkpoint.get('licence')}, "
         f"in {manifest.dtype}. Model digest `{checkpoint.get('digest')}`.",
         "",
+        *_not_proven(manifest),
         "```python",
         "from chronos_export import load",
         "",
@@ -42,6 +43,14 @@ def _lines(manifest: Manifest) -> list[str]:
         f"- made by {made_by}",
         "- the sha256 of every file is in `manifest.json`",
     ]
+
+
+def _not_proven(manifest: Manifest) -> list[str]:
+    """What comes first of an artifact that was published although its validation failed."""
+    validation = manifest.validation
+    if validation.get("passed") is not False:
+        return []
+    return [f"**Published although it {validation.get('sentence')}.**", ""]
 
 
 def _section(content: dict[str, Any]) -> list[str]:

@@ -86,6 +86,11 @@ Exit codes:
 )
 @click.option("--force", is_flag=True, help="Replace an artifact that is there.")
 @click.option("--keep-failed", is_flag=True, help="Keep what failed its validation as DIR.failed.")
+@click.option(
+    "--accept-failed-validation",
+    is_flag=True,
+    help="Publish what failed its validation all the same; it says so, and every load warns.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and whether it would be refused.")
 @talking
 @click.pass_context
@@ -105,6 +110,7 @@ def cli(
     timing_cache: Path | None,
     force: bool,
     keep_failed: bool,
+    accept_failed_validation: bool,
     dry_run: bool,
 ) -> None:
     """Export Chronos-2 to ONNX, prove it equal to upstream and publish it.
@@ -153,6 +159,7 @@ def cli(
             engine=engine,
             overwrite=force,
             keep_failed=keep_failed,
+            accept_failed_validation=accept_failed_validation,
             report=console.report,
         )
     proven = artifact.manifest.validation
@@ -166,7 +173,7 @@ def cli(
             "engines": artifact.manifest.engines,
             "validation": proven,
         },
-        f"{artifact.path}: {proven['cases']} cases forecast as upstream does",
+        f"{artifact.path}: {proven['sentence']}",
     )
 
 
@@ -187,7 +194,7 @@ def validate(console: Console, artifact: Path) -> None:
         console.note(line)
     console.result(
         {"artifact": str(artifact), "validation": summary},
-        f"{artifact}: {summary['cases']} cases forecast as upstream does",
+        f"{artifact}: {summary['sentence']}",
     )
 
 
@@ -210,6 +217,7 @@ def inspect(console: Console, artifact: Path) -> None:
         "engines": [_engine_line(engine) for engine in manifest.engines],
         "files": f"{len(manifest.files)}, {size / 1e6:.1f} MB, all as published",
         "passed": manifest.validation.get("passed"),
+        "validation": manifest.validation.get("sentence"),
         "created by": manifest.created_by,
     }
     console.result({"artifact": str(artifact), **asdict(manifest)}, as_lines(shown))
@@ -225,7 +233,7 @@ def _proof_lines(proven: dict[str, Any]) -> list[str]:
         f"{loss['runner']}: quantile loss on real series {loss['change']:+.2%}"
         for loss in proven["quantile_loss"]
     ]
-    return [*proven["engines"], *losses]
+    return [*(found["detail"] for found in proven["runtimes"] if found["detail"]), *losses]
 
 
 def _build_line(engine: dict[str, Any]) -> str:

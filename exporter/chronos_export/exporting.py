@@ -49,6 +49,7 @@ def export(
     engine: EngineOptions = NO_WISHES,
     overwrite: bool = False,
     keep_failed: bool = False,
+    accept_failed_validation: bool = False,
     report: Report = ignore,
 ) -> Artifact:
     """Export a checkpoint, prove it and publish it.
@@ -62,13 +63,16 @@ def export(
         engine: Which engines to build, and for what.
         overwrite: Replace an artifact that is there.
         keep_failed: Keep what failed its validation, as `<output>.failed`.
+        accept_failed_validation: Publish what failed its validation with that verdict: its manifest and its
+            README say so, and every `load` warns.
         report: Told of every stage.
 
     Returns:
         The published artifact.
 
     Raises:
-        AccuracyError: The export does not forecast what upstream does; nothing is published.
+        AccuracyError: The export does not forecast what upstream does; nothing is published, unless that is
+            accepted.
         MachineError: An engine, a runtime of the dtype or the data to judge it by cannot be had here.
         ChronosExportError: See `checkpoint.load_checkpoint`, `onnx_export.export_onnx` and `publish.publish`.
     """
@@ -88,7 +92,8 @@ def export(
         engines = build_engines(staging.folder, batch, engine, precision, report)
         (staging.folder / VALIDATION).mkdir()
         sessions = cpu_sessions(staging.folder, precision)
-        proof = prove(checkpoint, sessions, engines, precision, report, staging.folder / VALIDATION)
+        answers = staging.folder / VALIDATION
+        proof = prove(checkpoint, sessions, engines, precision, report, answers, accept_failed_validation)
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
         entries = [info.as_entry(staging.folder) for info in engines]

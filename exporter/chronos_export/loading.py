@@ -39,6 +39,9 @@ def load(path: Path | str, provider: str = "auto", threads: int = 0) -> Chronos2
             "auto" is onnxruntime on the CPU, or OpenVINO for bfloat16.
         threads: Threads of onnxruntime or OpenVINO; 0 leaves it to them.
 
+    Warns:
+        AccuracyWarning: The artifact failed its validation, and was published all the same.
+
     Returns:
         Upstream's pipeline with `predict`, `predict_quantiles` and `predict_df`. Its deep copies and pickles
         open and verify the artifact again.
@@ -69,6 +72,7 @@ def open_session(artifact: Artifact, provider: str, threads: int = 0) -> tuple[S
     """The backend of an artifact and how large a call it takes; see `load`."""
     if not isinstance(threads, int) or threads < 0:
         raise UsageError(f"threads is {threads!r}", allowed="a number, or 0 to leave it to the runtime")
+    artifact.warn_if_not_proven()
     limits = Limits(**artifact.manifest.call_size)
     if provider == AUTO:
         provider = default_provider(artifact.manifest.dtype)

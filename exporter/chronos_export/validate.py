@@ -87,7 +87,12 @@ class Verdict:
         Ten times what upstream itself loses in the type of the candidates is 20 dB less than it has.
         """
         own = [result.noise_db for result in self.results if math.isfinite(result.noise_db)]
-        return math.floor(min(60.0, *(found - 20 * math.log10(NOISE_FACTOR) for found in own)))
+        return math.floor(min([60.0, *(found - 20 * math.log10(NOISE_FACTOR) for found in own)]))
+
+    @property
+    def cases(self) -> int:
+        """How many different cases were answered."""
+        return len({result.case for result in self.results})
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:
@@ -98,7 +103,7 @@ class Verdict:
         worst = {result.runner: result for result in sorted(self.results, key=lambda r: r.worst_of_limit)}
         return {
             "passed": self.passed,
-            "cases": len({result.case for result in self.results}),
+            "cases": self.cases,
             "results": len(self.results),
             "worst": [_row(worst[runner]) for runner in sorted(worst)],
             "failures": [_row(result) for result in self.failures],
@@ -106,9 +111,13 @@ class Verdict:
 
 
 def _row(result: CaseResult) -> dict[str, Any]:
-    row = asdict(result)
-    del row["error_by_quantile"], row["noise_db"]
-    return row
+    """A result for JSON, which has neither NaN nor infinities."""
+    left_out = {"error_by_quantile", "noise_db"}
+    row = {name: value for name, value in asdict(result).items() if name not in left_out}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
 
 
 def validate(
