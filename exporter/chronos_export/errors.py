@@ -12,6 +12,7 @@ A message says what was given, what is allowed and the command that fixes it.
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar
 
 
@@ -64,3 +65,10 @@ class IntegrityError(ChronosExportError):
     """A published file is missing, altered, or of another version."""
 
     exit_code = 5
+
+
+class AccuracyWarning(UserWarning):
+    """An artifact that is opened failed its validation, and was published all the same."""
+
+
+warnings.simplefilter("always", AccuracyWarning, append=True)  # by every load, not by the first alone

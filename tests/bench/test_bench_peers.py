@@ -17,8 +17,8 @@ from chronos_export.bench.peers import DENSE_ONNX, OURS, SIZES, UPSTREAM, UPSTRE
 from chronos_export.bench.subject import Subject, published_subject, random_subject
 from chronos_export.bench.variants import contiguous_mask, padded, per_group
 from chronos_export.errors import ChronosExportError, MachineError
-from chronos_export.validation.comparison import NOISE_FACTOR
 from chronos_export.validation.exact import in_float64
+from chronos_export.validation.tolerance import NOISE_FACTOR
 from tests.helpers.checkpoints import make_config, make_model
 
 

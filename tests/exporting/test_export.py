@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from chronos_export import export, load
-from chronos_export.artifact.reading import Artifact
-from chronos_export.errors import AccuracyError, BuildError, IntegrityError, UsageError
+from chronos_export.artifact.reading import Artifact, open_artifact
+from chronos_export.cli.main import main
+from chronos_export.errors import AccuracyError, AccuracyWarning, BuildError, IntegrityError, UsageError
+from chronos_export.exporting import export as exporting
 from chronos_export.exporting.export import POLYGRAPHY, validate_artifact
+from chronos_export.graph import int8
 from tests.helpers.checkpoints import make_checkpoint
 from tests.helpers.wrong_exports import MUTANTS
 
@@ -74,6 +77,60 @@ def test_keep_failed_puts_it_aside(near: str, tmp_path: Path, monkeypatch: pytes
     assert (kept / "validation" / "golden.json").is_file()
     with pytest.raises(IntegrityError):  # it has no manifest, so nothing takes it for an artifact
         load(kept)
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_what_failed_is_published_only_with_its_verdict(
+    near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    MUTANT.plant(monkeypatch)
+    command = ["--model", near, "--batch", "100", "-o", str(tmp_path / "wrong")]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--accept-failed-validation"])
+    assert ended.value.code == 0
+    wrong = open_artifact(tmp_path / "wrong")
+    proven = wrong.manifest.validation
+    assert capfd.readouterr().out == f"{wrong.path}: {proven['sentence']}\n"
+    assert proven["passed"] is False
+    assert f"failed its validation: {len(proven['failures'])} of {proven['results']}" in proven["sentence"]
+    assert "onnxruntime failed" in proven["sentence"]
+    card = (wrong.path / "README.md").read_text()
+    assert f"**Published although it {proven['sentence']}.**" in card
+    assert "| onnxruntime | failed |" in card
+    for _ in range(2):
+        with pytest.warns(AccuracyWarning, match="wrong failed its validation") as warned:
+            load(wrong.path)
+        assert len(warned) == 1
+    with pytest.raises(AccuracyError, match="onnxruntime on unsorted_ids"):
+        validate_artifact(wrong.path)
+
+
+def test_whose_rounding_costs_too_much_is_published_only_with_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "LEVELS", 7)
+    coarse = export("demo", output=tmp_path / "coarse", dtype="int8", accept_failed_validation=True)
+    proven = coarse.manifest.validation
+    assert proven["passed"] is False
+    assert proven["failures"] == []
+    assert "failed its validation: the quantile loss of onnxruntime on real series" in proven["sentence"]
+    assert proven["sentence"].endswith("(onnxruntime failed)")
+
+
+def test_what_nothing_here_can_run_is_not_proven(
+    near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "cpu_sessions", lambda folder, precision: {})
+    with pytest.raises(AccuracyError, match="nothing that was built can be run on this machine") as error:
+        export(near, output=tmp_path / "unseen")
+    assert "--accept-failed-validation" in error.value.fix
+    assert list(tmp_path.iterdir()) == []
+    unseen = export(near, output=tmp_path / "unseen", accept_failed_validation=True)
+    proven = unseen.manifest.validation
+    assert proven["passed"] is False
+    assert proven["sentence"] == (
+        "was not validated: nothing that was built could be run (onnxruntime not run, openvino not run)"
+    )
 
 
 def test_a_graph_that_cannot_be_built_is_exit_code_4(

@@ -22,6 +22,10 @@ def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
 
 
+def card(folder: Path) -> str:
+    return (folder / "README.md").read_text()
+
+
 @needs_rtx
 def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None:
     command = ["--model", "demo", "--batch", "100,200", "--runtime", "tensorrt-rtx", "-o", "built"]
@@ -57,13 +61,15 @@ def test_an_engine_is_published_with_all_that_must_agree(tmp_path: Path) -> None
     info = EngineInfo.from_entry(entry, artifact.path)
     assert info.as_entry(artifact.path) == entry
     if device_capability() is None:
-        assert shown["validation"]["engines"] == [
-            "tensorrt-rtx.plan was not run: it runs on compute capability 8.0, 8.6, 8.9, 12.0,"
-            " and this machine has no GPU",
-            "tensorrt-rtx-univariate.plan was not run: it runs on compute capability 8.0, 8.6, 8.9, 12.0,"
-            " and this machine has no GPU",
-        ]
-        assert shown["validation"]["engines"][0] in done.stderr
+        *_, general, univariate = shown["validation"]["runtimes"]
+        for engine, name in ((general, "tensorrt-rtx.plan"), (univariate, "tensorrt-rtx-univariate.plan")):
+            why = "it runs on compute capability 8.0, 8.6, 8.9, 12.0, and this machine has no GPU"
+            detail = f"{name} was not run: {why}"
+            assert engine == {"runtime": name, "status": "built, not run", "detail": detail}
+            assert detail in done.stderr
+            for said in (done.stdout, run("inspect", "built", cwd=tmp_path).stdout, card(artifact.path)):
+                assert f"{name} built, not run" in said
+            assert f"| {name} | built, not run | {detail} |" in card(artifact.path)
 
 
 @without_tensorrt

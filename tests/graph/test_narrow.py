@@ -23,13 +23,15 @@ from chronos_export.pipeline.model import SessionModel
 from chronos_export.runtime import cpu_runtimes
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.openvino_session import OpenVinoSession
-from chronos_export.runtime.session import Floats, Ints, Session
+from chronos_export.runtime.session import Session
 from chronos_export.validation import quantile_loss
 from chronos_export.validation.cases import all_cases
 from chronos_export.validation.comparison import validate
 from chronos_export.validation.quantile_loss import LossChange, require_small, weighted_quantile_loss
+from chronos_export.validation.tolerance import with_scaled_stream
 from tests.helpers.checkpoints import make_model
 from tests.helpers.published import copy_without_restored_order, printed_commands, run_printed
+from tests.helpers.upstream import UpstreamSession
 
 SESSIONS = {"float16": OrtSession, "bfloat16": OpenVinoSession, "int8": OrtSession}
 EXACT = ("float32", "tf32")
@@ -49,6 +51,10 @@ def test_is_proven_and_judged_on_real_series(dtype: str, artifacts: dict[str, Pa
     assert manifest.dtype == dtype
     assert manifest.validation["passed"]
     assert 0 < abs(loss["change"]) < quantile_loss.LARGEST_CHANGE
+    runtime = "openvino" if dtype == "bfloat16" else "onnxruntime"
+    said = f"cases forecast within {dtype}'s limits ({runtime} validated)"
+    assert manifest.validation["sentence"].endswith(said)
+    assert said in (artifacts[dtype] / "README.md").read_text()
 
 
 @pytest.mark.parametrize("dtype", SESSIONS)
@@ -147,39 +153,8 @@ def test_the_quantile_loss() -> None:
         assert weighted_quantile_loss(forecast, actual) == pytest.approx(2 * level_cost.mean() / 2)
 
 
-class Rounded:
-    """Upstream in bfloat16 as a session."""
-
-    def __init__(self, model: Chronos2Model) -> None:
-        self.model = model.to(torch.bfloat16)
-
-    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
-        patches = -(-future_covariates.shape[1] // 16)
-        added = 16 * patches - future_covariates.shape[1]
-        future = np.pad(future_covariates, ((0, 0), (0, added)), constant_values=np.nan)
-        with torch.no_grad():
-            out = self.model(
-                context=torch.from_numpy(context),
-                group_ids=torch.from_numpy(group_ids),
-                future_covariates=torch.from_numpy(future),
-                num_output_patches=patches,
-            )
-        return out.quantile_preds.float().numpy()
-
-    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
-        return self.run(context, np.arange(len(context)), future_covariates)
-
-
-def rescaled(model: Chronos2Model, factor: float) -> Chronos2Model:
-    """The same function, whose residual stream is `factor` times as large: the norms take it out again."""
-    model = copy.deepcopy(model)
-    ends = (".o.weight", ".wo.weight")
-    starts = ("shared", "input_patch_embedding.output_layer", "input_patch_embedding.residual_layer")
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if name.endswith(ends) or name.startswith(starts):
-                weight *= factor
-    return model
+def in_bfloat16(model: Chronos2Model) -> UpstreamSession:
+    return UpstreamSession(model.to(torch.bfloat16))
 
 
 def verdict_of(model: Chronos2Model, session: Session) -> bool:
@@ -189,7 +164,7 @@ def verdict_of(model: Chronos2Model, session: Session) -> bool:
 
 def test_another_rounding_of_the_same_model_passes() -> None:
     model = make_model("small")
-    assert all(verdict_of(model, Rounded(rescaled(model, factor))) for factor in (1.07, 1.31))
+    assert all(verdict_of(model, in_bfloat16(with_scaled_stream(model, factor))) for factor in (1.13, 0.77))
 
 
 def test_a_coarser_rounding_does_not_pass() -> None:
@@ -199,4 +174,4 @@ def test_a_coarser_rounding_does_not_pass() -> None:
         for weight in coarse.parameters():
             step = weight.abs().amax() / 7
             weight.copy_((weight / step).round() * step)
-    assert not verdict_of(model, Rounded(coarse))
+    assert not verdict_of(model, in_bfloat16(coarse))

@@ -64,6 +64,16 @@ def make_model(size: str = "toy", seed: int = 0, **chronos_config: Any) -> Chron
     return model
 
 
+def make_ill_conditioned(seed: int, gain: float = 4.0) -> Chronos2Model:
+    """A small model near its own limits whose matrices are larger: rounding moves its forecasts at random."""
+    model = make_model("small", seed, context_length=256, max_output_patches=8)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() == 2 and not name.startswith(("shared", "output_patch_embedding")):
+                weight *= gain
+    return model
+
+
 def make_checkpoint(folder: Path, size: str = "toy", seed: int = 0, **chronos_config: Any) -> Path:
     """Save `make_model(...)` to `folder` as upstream does (config.json, model.safetensors); returns it."""
     with quiet():

@@ -19,8 +19,11 @@ from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
 from chronos_export.checkpoint.loading import load_checkpoint
-from chronos_export.validation.comparison import NOISE_FACTOR
+from chronos_export.runtime.session import Floats, Ints
+from chronos_export.validation.cases import Case
 from chronos_export.validation.exact import in_float64
+from chronos_export.validation.runners import upstream_forecast
+from chronos_export.validation.tolerance import NOISE_FACTOR
 
 Array = Tensor | np.ndarray[Any, Any]
 
@@ -51,6 +54,21 @@ class _Exact:
         future = None if future_covariates is None else future_covariates.double()
         out = self.model(context=context.double(), future_covariates=future, **rest)
         return _Forecast(out.quantile_preds)
+
+
+class UpstreamSession:
+    """Upstream as a session, in whatever type its weights are."""
+
+    def __init__(self, model: Chronos2Model) -> None:
+        self.model = model
+
+    def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
+        case = Case("", context, group_ids, future_covariates)
+        forecast: Floats = upstream_forecast(self.model, case, torch.float32).float().numpy()
+        return forecast
+
+    def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
+        return self.run(context, np.arange(len(context)), future_covariates)
 
 
 def exact_pipeline(upstream: Chronos2Pipeline) -> Chronos2Pipeline:

@@ -19,9 +19,10 @@ from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.progress import Event
 from chronos_export.runtime.session import Floats, Ints
 from chronos_export.validation.cases import Case, all_cases
-from chronos_export.validation.comparison import NOISE_FACTOR, Truth, Verdict, _judge, validate
+from chronos_export.validation.comparison import Verdict, _judge, validate
 from chronos_export.validation.exact import in_float64
 from chronos_export.validation.proof import refuse_failures
+from chronos_export.validation.tolerance import NOISE_FACTOR, Tolerance
 from tests.helpers.checkpoints import make_model
 from tests.helpers.torch_session import TorchSession
 
@@ -124,19 +125,18 @@ def test_an_altered_answer_fails(
 
 def test_a_new_crossing_fails_where_the_errors_alone_would_pass() -> None:
     forecast = np.zeros((1, 3, 2), np.float32) + np.array([0.0, 0.1, 0.2], np.float32)[None, :, None]
-    asked = np.ones(forecast.shape, bool)
-    truth = Truth(
-        CASES[0], forecast, asked, scale=np.ones((1, 1, 1)), noise=np.ones(1), noise_db=0.0, limit=np.ones(1)
-    )
+    zero, one = np.zeros((1, 1, 1)), np.ones((1, 1, 1))
+    allowed = Tolerance(CASES[0], forecast, forecast + 1 / NOISE_FACTOR, zero, one, (forecast,), by_row=True)
+    np.testing.assert_allclose(allowed.limit, 1)
     shifted = forecast + np.float32(0.9)
-    assert _judge(truth, "mine", shifted).problem == ""
+    assert _judge(allowed, "mine", shifted).problem == ""
     crossed = forecast.copy()
     crossed[0, 1] += 0.9
     crossed[0, 2] -= 0.9
-    result = _judge(truth, "mine", crossed)
+    result = _judge(allowed, "mine", crossed)
     assert result.worst_of_limit < 1
     assert result.problem == "a new quantile crossing of 1.7 of the scale"
-    already = replace(truth, forecast=crossed)
+    already = replace(allowed, forecast=crossed)
     assert _judge(already, "mine", crossed).problem == ""
 
 

@@ -67,6 +67,7 @@ def test_an_engine_is_held_against_upstream(
     info = replace(INFO, profiles=(Profile(40, 128),), horizon=32)
     proof, results = prove_engine(model, info, "", cases, precision_of("float32"), lambda event: None)
     assert all(not result.problem for result in results) is right
+    assert proof.status == "validated" if right else "failed"
     assert {result.runner for result in results} == {"tensorrt", "tensorrt/univariate"}
     fitting, beyond = split_cases(cases, info)
     assert proof.cases == len(fitting)
@@ -92,3 +93,4 @@ def test_an_engine_that_cannot_run_here_is_not_run(checkpoint: Checkpoint) -> No
     )
     assert results == ()
     assert proof.line.startswith("tensorrt.plan was not run: ")
+    assert proof.status == "built, not run"

@@ -10,26 +10,32 @@ import torch
 from chronos.chronos2 import Chronos2Model
 
 from chronos_export.checkpoint.loading import Checkpoint, load_checkpoint, load_reference
+from chronos_export.checkpoint.quiet import quiet
 from chronos_export.errors import AccuracyError
 from chronos_export.exporting import export as exporting
 from chronos_export.graph.precision import precision_of
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.session import Folder
 from chronos_export.validation import comparison as validation
-from chronos_export.validation import proof
+from chronos_export.validation import proof, tolerance
 from chronos_export.validation import runners as polygraphy_runners
 from chronos_export.validation.cases import Case
-from tests.helpers.checkpoints import make_checkpoint
+from tests.helpers.checkpoints import make_checkpoint, make_ill_conditioned
 from tests.helpers.wrong_exports import MUTANTS, Mutant
 
 NAMES = [mutant.name for mutant in MUTANTS]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+@pytest.fixture(scope="module", params=["small", pytest.param("ill-conditioned", marks=pytest.mark.slow)])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A small model with limits near enough for every case to be quick."""
-    limits = {"context_length": 256, "max_output_patches": 8}
-    return load_checkpoint(str(make_checkpoint(tmp_path_factory.mktemp("short"), "small", **limits)))
+    folder = tmp_path_factory.mktemp("short")
+    if request.param == "small":
+        make_checkpoint(folder, "small", context_length=256, max_output_patches=8)
+    else:
+        with quiet():
+            make_ill_conditioned(seed=5).save_pretrained(folder)
+    return load_checkpoint(str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +49,14 @@ def upstream_once() -> Iterator[None]:
     compute, answers = validation.upstream_forecast, {}
 
     def remembered(model: Chronos2Model, case: Case, dtype: torch.dtype) -> torch.Tensor:
-        key = (dtype, *(array.tobytes() for array in case.feed.values()))
+        weights = (weight.flatten()[0].item() for weight in model.parameters())
+        key = (dtype, *weights, *(array.tobytes() for array in case.feed.values()))
         if key not in answers:
             answers[key] = compute(model, case, dtype)
         return answers[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (validation, polygraphy_runners):
+        for module in (validation, tolerance, polygraphy_runners):
             patch.setattr(module, "upstream_forecast", remembered)
         yield
 

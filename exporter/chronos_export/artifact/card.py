@@ -28,6 +28,7 @@ def _lines(manifest: Manifest) -> list[str]:
         f"Chronos-2 from `{checkpoint.get('source')}`{revision}, licence {checkpoint.get('licence')}, "
         f"in {manifest.dtype}. Model digest `{checkpoint.get('digest')}`.",
         "",
+        *_not_proven(manifest),
         "```python",
         "from chronos_export import load",
         "",
@@ -53,6 +54,14 @@ def _lines(manifest: Manifest) -> list[str]:
 def _engine(entry: dict[str, Any]) -> str:
     """Its file and what it admits."""
     return f"`{entry.get('path')}` ({'; '.join(str(Profile(**profile)) for profile in entry['profiles'])})"
+
+
+def _not_proven(manifest: Manifest) -> list[str]:
+    """What comes first of an artifact that was published although its validation failed."""
+    validation = manifest.validation
+    if validation.get("passed") is not False:
+        return []
+    return [f"**Published although it {validation.get('sentence')}.**", ""]
 
 
 def _section(content: dict[str, Any]) -> list[str]:

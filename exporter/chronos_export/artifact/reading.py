@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import BinaryIO, TypeVar
 from chronos_export.artifact.manifest import Manifest, digest_of, manifest_text, parse_manifest
 from chronos_export.artifact.naming import is_hub_id
 from chronos_export.artifact.rebuild import rebuild_command
-from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.errors import AccuracyWarning, IntegrityError, UsageError
 from chronos_export.untrusted.files import Unusable, plain_file, read_verified
 
 T = TypeVar("T")
@@ -61,6 +62,12 @@ class Artifact:
                 allowed=", ".join(self.manifest.files),
             )
         return self.path / name
+
+    def warn_if_not_proven(self) -> None:
+        """Warn of an artifact whose validation failed and was accepted."""
+        if self.manifest.validation.get("passed") is False:
+            sentence = self.manifest.validation.get("sentence")
+            warnings.warn(f"{self.path} {sentence}", AccuracyWarning, stacklevel=2)
 
     def read(self, name: str) -> memoryview:
         """The content of a file of the manifest, in memory of our own, verified.

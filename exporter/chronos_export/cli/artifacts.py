@@ -51,6 +51,7 @@ def inspect(console: Console, artifact: Path) -> None:
         "engines": [engine_line(engine) for engine in manifest.engines],
         "files": f"{len(manifest.files)}, {size / 1e6:.1f} MB, all as published",
         "passed": manifest.validation.get("passed"),
+        "validation": manifest.validation.get("sentence"),
         "created by": manifest.created_by,
     }
     console.result({"artifact": str(artifact), "digest": opened.digest, **asdict(manifest)}, as_lines(shown))

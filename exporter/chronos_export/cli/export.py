@@ -98,6 +98,11 @@ of_output = partial(click.option, cls=Option, section="Output")
 )
 @of_output("--force", is_flag=True, help="Replace an artifact that is there.")
 @of_output("--keep-failed", is_flag=True, help="Keep what failed its validation as DIR.failed.")
+@of_output(
+    "--accept-failed-validation",
+    is_flag=True,
+    help="Publish what failed its validation all the same; it says so, and every load warns.",
+)
 @of_output("--dry-run", is_flag=True, help="Say what would be done, or why it would be refused.")
 @talking
 def command(
@@ -116,6 +121,7 @@ def command(
     output: Path | None,
     force: bool,
     keep_failed: bool,
+    accept_failed_validation: bool,
     dry_run: bool,
 ) -> None:
     """Export Chronos-2 to ONNX, prove it equal to upstream and publish it."""
@@ -150,6 +156,7 @@ def command(
             engine=engine,
             overwrite=force,
             keep_failed=keep_failed,
+            accept_failed_validation=accept_failed_validation,
             report=console.report,
         )
     manifest = artifact.manifest

@@ -13,12 +13,12 @@ def proof_lines(proven: dict[str, Any]) -> list[str]:
         f"{loss['runner']}: quantile loss on real series {loss['change']:+.2%}"
         for loss in proven["quantile_loss"]
     ]
-    return [*proven["engines"], *losses]
+    return [*(found["detail"] for found in proven["runtimes"] if found["detail"]), *losses]
 
 
 def proof_result(artifact: object, proven: dict[str, Any]) -> str:
     """Say what was proven of an artifact."""
-    return f"{artifact}: {proven['cases']} cases forecast as upstream does"
+    return f"{artifact}: {proven['sentence']}"
 
 
 def build_line(engine: dict[str, Any]) -> str:

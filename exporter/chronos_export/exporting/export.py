@@ -52,6 +52,7 @@ def export(
     engine: EngineOptions = NO_WISHES,
     overwrite: bool = False,
     keep_failed: bool = False,
+    accept_failed_validation: bool = False,
     report: Report = ignore,
 ) -> Artifact:
     """Export a checkpoint, prove it and publish it.
@@ -66,13 +67,16 @@ def export(
         engine: Which engines to build, and for what.
         overwrite: Replace an artifact that is there.
         keep_failed: Keep what failed its validation, as `<output>.failed`.
+        accept_failed_validation: Publish what failed its validation with that verdict: its manifest and its
+            README say so, and every `load` warns.
         report: Told of every stage.
 
     Returns:
         The published artifact.
 
     Raises:
-        AccuracyError: The export does not forecast what upstream does; nothing is published.
+        AccuracyError: The export does not forecast what upstream does; nothing is published, unless that is
+            accepted.
         UsageError, MachineError: See `request.check`, which comes before all else.
         ChronosExportError: See `load_checkpoint`, `export_onnx` and `publish`.
     """
@@ -87,7 +91,8 @@ def export(
         (staging.folder / VALIDATION).mkdir()
         sessions = cpu_sessions(Folder(staging.folder), precision.name)
         digests = {info: hash_file(info.path).sha256 for info in engines}
-        proof = prove(checkpoint, sessions, digests, precision, report, staging.folder / VALIDATION)
+        answers = staging.folder / VALIDATION
+        proof = prove(checkpoint, sessions, digests, precision, report, answers, accept_failed_validation)
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
         entries = [info.as_entry(staging.folder) for info in engines]

@@ -62,6 +62,7 @@ def open_session(artifact: Artifact, runtime: str = AUTO, device: str = AUTO, th
     """
     if not isinstance(threads, int) or threads < 0:
         raise UsageError(f"threads is {threads!r}", allowed="a number, or 0 to leave it to the runtime")
+    artifact.warn_if_not_proven()
     choice = choose(artifact, runtime, device)
     LOG.info("%s runs with %s (%s)", artifact.path, choice, choice.reason)
     if choice.advice:

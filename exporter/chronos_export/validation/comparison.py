@@ -1,48 +1,48 @@
 """The proof: an exported model against the untouched upstream model, case by case.
 
-Polygraphy's Comparator runs every case over the reference and the candidates. An error is the difference of a
-forecast divided by the scale of its row, so that it means the same at 1e-6 and at 1e9. What is allowed is ten
-times what upstream's own float32 forecast of that row, or of the case's typical row, is away from the same
-computation in float64; in a narrow type, ten times what upstream loses in that type on the whole case: one
-rounding of a row says little about another.
+Polygraphy's Comparator runs every case over the reference and the candidates. `tolerance.py` says how far off
+a forecast may be.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from chronos.chronos2 import Chronos2Model
-from numpy.typing import NDArray
 from polygraphy.backend.base import BaseRunner
 
 from chronos_export.graph.precision import PRECISIONS, Precision
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.session import Session
 from chronos_export.validation.cases import Case
-from chronos_export.validation.exact import LARGEST, in_float64
-from chronos_export.validation.int8 import in_int8
+from chronos_export.validation.exact import in_float64
 from chronos_export.validation.runners import (
     REFERENCE,
     Floats,
     SessionRunner,
-    Upstream,
     UpstreamRunner,
     ask,
     quiet_polygraphy,
     save_answers,
     upstream_forecast,
 )
-from chronos_export.validation.tf32 import InTf32
+from chronos_export.validation.tolerance import (
+    NOISE_FACTOR,
+    SCALINGS,
+    Tolerance,
+    in_precision,
+    tolerance,
+    with_scaled_stream,
+)
 
-NOISE_FACTOR = 10.0  # another rounding of the same model is up to 9.7 times as far (LOG.md)
+Forecasts: TypeAlias = dict[tuple[str, str], Floats | Exception]  # by runner and case
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,12 @@ class Verdict:
         Ten times what upstream itself loses in the type of the candidates is 20 dB less than it has.
         """
         own = [result.noise_db for result in self.results if math.isfinite(result.noise_db)]
-        return math.floor(min(60.0, *(found - 20 * math.log10(NOISE_FACTOR) for found in own)))
+        return math.floor(min([60.0, *(found - 20 * math.log10(NOISE_FACTOR) for found in own)]))
+
+    @property
+    def cases(self) -> int:
+        """How many different cases were answered."""
+        return len({result.case for result in self.results})
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:
@@ -98,7 +103,7 @@ class Verdict:
         worst = {result.runner: result for result in sorted(self.results, key=lambda r: r.worst_of_limit)}
         return {
             "passed": self.passed,
-            "cases": len({result.case for result in self.results}),
+            "cases": self.cases,
             "results": len(self.results),
             "worst": [_row(worst[runner]) for runner in sorted(worst)],
             "failures": [_row(result) for result in self.failures],
@@ -106,32 +111,13 @@ class Verdict:
 
 
 def _row(result: CaseResult) -> dict[str, Any]:
-    row = asdict(result)
-    del row["error_by_quantile"], row["noise_db"]
-    return row
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What upstream answers to a case, and how exactly.
-
-    Attributes:
-        case: The case.
-        forecast: float32 [rows, quantiles, steps], upstream's answer.
-        asked: bool [rows, quantiles, steps], where the error allowed cannot overflow float32.
-        scale: float64 [rows, 1, 1], what errors of each row are divided by.
-        noise: float64 [rows], upstream's own scale-free error in the type of the candidates.
-        noise_db: Signal over noise of the same.
-        limit: float64 [rows], the error allowed.
-    """
-
-    case: Case
-    forecast: Floats
-    asked: NDArray[np.bool_]
-    scale: Floats
-    noise: Floats
-    noise_db: float
-    limit: Floats
+    """A result for JSON, which has neither NaN nor infinities."""
+    left_out = {"error_by_quantile", "noise_db"}
+    row = {name: value for name, value in asdict(result).items() if name not in left_out}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
 
 
 def validate(
@@ -153,25 +139,25 @@ def validate(
         folder: Where to leave the inputs and upstream's answers in Polygraphy's format, and all results as
             JSON; or None.
     """
-    exact, alike = in_float64(reference), _in_precision(reference, precision)
-    lone = [case for case in cases if case.is_univariate]
-    results: list[CaseResult] = []
+    exact, lone = in_float64(reference), [case for case in cases if case.is_univariate]
     with stage("validate", report) as progress, quiet_polygraphy():
         answers = [ask(UpstreamRunner(reference), case) for case in cases]
-        progress.step(0.4, REFERENCE)
-        truths = {
-            case.name: _truth(exact, alike, case, out) for case, out in zip(cases, answers, strict=True)
+        progress.step(0.3, REFERENCE)
+        narrow = None if precision.name == "float32" else in_precision(reference, precision)
+        tolerances = {
+            case.name: tolerance(exact, narrow, case, answer)
+            for case, answer in zip(cases, answers, strict=True)
         }
-        progress.step(0.6, f"{REFERENCE} in float64")
+        progress.step(0.5, f"{REFERENCE} in float64")
+        forecasts: Forecasts = {}
         for number, (name, session) in enumerate(candidates.items()):
             for runner, chosen in (
                 (SessionRunner(session, name), cases),
                 (SessionRunner(session, f"{name}/univariate", univariate=True), lone),
             ):
-                for case in chosen:
-                    results.append(_judge(truths[case.name], runner.name, _attempt(runner, case)))
-                progress.step(0.6 + 0.4 * (number + 1) / len(candidates), runner.name)
-        verdict = Verdict(tuple(results))
+                forecasts |= {(runner.name, case.name): _attempt(runner, case) for case in chosen}
+                progress.step(0.5 + 0.4 * (number + 1) / len(candidates), runner.name)
+        verdict = _judge_all(reference, precision, tolerances, forecasts)
         if folder is not None:
             save_answers(folder, cases, answers)
             results_as_json = [asdict(result) for result in verdict.results]
@@ -179,89 +165,67 @@ def validate(
     return verdict
 
 
-def _in_precision(model: Chronos2Model, precision: Precision) -> Upstream | None:
-    """Upstream in a narrow type, or None where its own float32 is what candidates are held to."""
-    if precision.name == "tf32":
-        return InTf32(model)
-    if precision.is_quantized:
-        return in_int8(model)
-    if precision.torch_type is torch.float32:
-        return None
-    return copy.deepcopy(model).to(precision.torch_type)
+def _judge_all(
+    reference: Chronos2Model,
+    precision: Precision,
+    tolerances: dict[str, Tolerance],
+    forecasts: Forecasts,
+) -> Verdict:
+    """Hold every forecast to the tolerance of its case, and one that fails to more and more roundings of it.
+
+    A tolerance only grows with a rounding, so the verdict is the one that all of them would give.
+    """
+    results = {key: _judge(tolerances[key[1]], key[0], forecast) for key, forecast in forecasts.items()}
+    for factor in SCALINGS:
+        failed = [key for key, result in results.items() if result.problem and result.error < math.inf]
+        if not failed:
+            break
+        rounded = in_precision(with_scaled_stream(reference, factor), precision)
+        for name in {case for _, case in failed}:
+            more = upstream_forecast(rounded, tolerances[name].case, torch.float32).numpy()
+            tolerances[name] = tolerances[name].with_rounding(more)
+        results |= {key: _judge(tolerances[key[1]], key[0], forecasts[key]) for key in failed}
+    return Verdict(tuple(results.values()))
 
 
-def _truth(exact: Chronos2Model, alike: Upstream | None, case: Case, forecast: Floats) -> Truth:
-    exact_forecast = upstream_forecast(exact, case, torch.float64).numpy()
-    context = torch.from_numpy(case.context)[:, -exact.chronos_config.context_length :]
-    _, statistics = exact.instance_norm(context)
-    loc, scale = (statistic[..., None].numpy() for statistic in statistics)
-    own = forecast if alike is None else upstream_forecast(alike, case, torch.float32).numpy()
-    error = np.abs(own - exact_forecast) / scale
-    seen = np.isfinite(forecast) & np.isfinite(error)
-    noise = np.where(seen, error, 0).max(axis=(1, 2))
-    rounding = np.finfo(np.float32).eps * np.where(seen, np.abs(exact_forecast) / scale, 0).max(axis=(1, 2))
-    # A row that upstream happens to hit exactly is allowed what a typical row of the case is.
-    common = np.median(noise) if alike is None else noise.max()
-    limit = NOISE_FACTOR * np.maximum(noise, np.maximum(rounding, common))
-    # Where upstream overflows its own narrow type, nothing but a finite forecast can be asked for.
-    lost = (np.isfinite(forecast) & ~np.isfinite(own)).any(axis=(1, 2))
-    room = LARGEST - np.where(lost, 1, limit)[:, None, None] * scale
-    return Truth(
-        case=case,
-        forecast=forecast,
-        asked=(np.abs(forecast) < room) & (np.abs(forecast - loc) < room),
-        scale=scale,
-        noise=np.where(lost, np.inf, noise),
-        noise_db=_decibels(own, exact_forecast),
-        limit=np.where(lost, np.inf, limit),
-    )
-
-
-def _decibels(forecast: Floats, exact: Floats) -> float:
-    """Signal over noise; not finite where a forecast overflows."""
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        noise = np.square(forecast - exact).mean()
-        return float(10 * np.log10(np.square(exact).mean() / noise))
-
-
-def _judge(truth: Truth, runner: str, forecast: Floats | Exception) -> CaseResult:
-    problem = _no_forecast(truth, forecast)
+def _judge(allowed: Tolerance, runner: str, forecast: Floats | Exception) -> CaseResult:
+    problem = _no_forecast(allowed, forecast)
     if problem or isinstance(forecast, Exception):
-        blank = (float("inf"),) * truth.forecast.shape[1]
+        blank = (float("inf"),) * allowed.forecast.shape[1]
         nan, inf = float("nan"), float("inf")
-        return CaseResult(truth.case.name, runner, inf, blank, nan, truth.noise_db, inf, problem)
+        return CaseResult(allowed.case.name, runner, inf, blank, nan, allowed.decibels, inf, problem)
     mine, theirs = (
-        np.where(truth.asked, found, 0).astype(np.float64) for found in (forecast, truth.forecast)
+        np.where(allowed.asked, found, 0).astype(np.float64) for found in (forecast, allowed.forecast)
     )
-    error = np.abs(mine - theirs) / truth.scale
-    worst = float((error.max(axis=(1, 2)) / truth.limit).max())
-    crossing = _crossings(mine, truth.scale) - _crossings(theirs, truth.scale)
+    error = np.abs(mine - theirs) / allowed.scale
+    worst = float((error.max(axis=(1, 2)) / allowed.limit).max())
+    crossing = _crossings(mine, allowed.scale) - _crossings(theirs, allowed.scale)
     crossing = crossing.max(axis=(1, 2), initial=0.0)
     if not worst <= 1:  # NaN too, which is what upstream's own NaN would make of it
         problem = f"error {worst:.3g} times what its row allows"
-    elif (crossing > truth.limit).any():  # two errors within the limit can add up to twice this
+    elif (crossing > allowed.limit).any():  # two errors within the limit can add up to twice this
         problem = f"a new quantile crossing of {crossing.max():.3g} of the scale"
     return CaseResult(
-        case=truth.case.name,
+        case=allowed.case.name,
         runner=runner,
         error=float(error.max()),
         error_by_quantile=tuple(float(e) for e in error.max(axis=(0, 2))),
-        noise=float(truth.noise[np.isfinite(truth.noise)].max(initial=0)),
-        noise_db=truth.noise_db,
+        noise=float(allowed.noise.max()),
+        noise_db=allowed.decibels,
         worst_of_limit=worst,
         problem=problem,
     )
 
 
-def _no_forecast(truth: Truth, forecast: Floats | Exception) -> str:
+def _no_forecast(allowed: Tolerance, forecast: Floats | Exception) -> str:
     """Why an answer cannot be compared, or ""."""
     if isinstance(forecast, Exception):
         return f"{type(forecast).__name__}: {forecast}"
-    if forecast.shape != truth.forecast.shape:
-        return f"shape {list(forecast.shape)} instead of {list(truth.forecast.shape)}"
-    if not truth.asked.any():
+    if forecast.shape != allowed.forecast.shape:
+        return f"shape {list(forecast.shape)} instead of {list(allowed.forecast.shape)}"
+    if not allowed.asked.any():
         return "upstream itself forecasts nothing but NaN and Inf"
-    return "" if np.isfinite(forecast[truth.asked]).all() else "NaN or Inf"
+    return "" if np.isfinite(forecast[allowed.asked]).all() else "NaN or Inf"
 
 
 def _crossings(forecast: Floats, scale: Floats) -> Floats:

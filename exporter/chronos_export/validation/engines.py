@@ -18,6 +18,8 @@ from chronos_export.runtime.tensorrt_session import TensorRtSession
 from chronos_export.validation.cases import Case
 from chronos_export.validation.comparison import CaseResult, validate
 
+VALIDATED, FAILED, NOT_RUN = "validated", "failed", "not run"
+
 
 @dataclass(frozen=True)
 class EngineProof:
@@ -28,12 +30,21 @@ class EngineProof:
         cases: How many cases it was asked.
         left_out: Names of the cases that it was not built for: more rows, context or horizon, or groups.
         not_run: Why this machine cannot run it, or "".
+        failed: Whether a forecast of it is not upstream's.
     """
 
     name: str
     cases: int = 0
     left_out: tuple[str, ...] = ()
     not_run: str = ""
+    failed: bool = False
+
+    @property
+    def status(self) -> str:
+        """How far it was proven, in a word or two."""
+        if self.not_run:
+            return f"built, {NOT_RUN}"
+        return FAILED if self.failed else VALIDATED
 
     @property
     def line(self) -> str:
@@ -70,8 +81,8 @@ def prove_engine(
     fitting, left_out = split_cases(cases, info)
     session = _session(info, digest)
     verdict = validate(reference, {info.path.stem: session}, fitting, precision, report)
-    asked = EngineProof(info.path.name, len(fitting), tuple(case.name for case in left_out))
-    return asked, verdict.results
+    beyond = tuple(case.name for case in left_out)
+    return EngineProof(info.path.name, len(fitting), beyond, failed=not verdict.passed), verdict.results
 
 
 def split_cases(cases: Sequence[Case], info: EngineInfo) -> tuple[list[Case], list[Case]]:

@@ -43,6 +43,16 @@ class LossChange:
         """Geometric mean over the data sets of ours over upstream's, minus 1."""
         return exp(fmean(log(self.ours[name] / self.upstream[name]) for name in self.upstream)) - 1
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it moved by less than half a percent, for better or worse."""
+        return abs(self.change) < LARGEST_CHANGE
+
+    @property
+    def problem(self) -> str:
+        """What is wrong if it is not small."""
+        return f"the quantile loss of {self.runner} on real series moves by {self.change:+.2%}"
+
     def summary(self) -> dict[str, Any]:
         """What the manifest records: the change of each data set, and of all."""
         each = {name: self.ours[name] / self.upstream[name] - 1 for name in self.upstream}
@@ -52,7 +62,7 @@ class LossChange:
 def require_small(changes: tuple[LossChange, ...], dtype: str) -> None:
     """Raise an AccuracyError where a loss moved by half a percent or more, for better or worse."""
     for found in changes:
-        if not abs(found.change) < LARGEST_CHANGE:
+        if not found.is_small:
             raise AccuracyError(
                 f"{dtype} moves the quantile loss of {found.runner} on real series by {found.change:+.2%}",
                 allowed=f"less than {LARGEST_CHANGE:.1%}",
