@@ -56,7 +56,7 @@ def test_an_artifact_holds_no_path_of_this_machine(size: str, runtime: str, tmp_
     source = make_checkpoint(tmp_path / "mine", size, context_length=128, max_output_patches=4)
     engine = EngineOptions(runtime=runtime, context=64, horizon=32)
     artifact = export(str(source), (2,), tmp_path / "artifact", engine=engine)
-    assert artifact.manifest.checkpoint["source"] == "./mine"
+    assert artifact.manifest.checkpoint.source == "./mine"
     machine = [str(path).encode() for path in (tmp_path, Path.home(), Path.cwd(), Path(sys.prefix))]
     found = [
         (file.name, path)
@@ -76,7 +76,7 @@ def test_validate_finds_a_checkpoint_beside_the_artifact_or_is_told(
     moved = Path(shutil.move(near, tmp_path / "moved"))
     with pytest.raises(UsageError, match="made from a folder named near, which is neither") as error:
         validate_artifact(artifact)
-    assert open_artifact(artifact).manifest.checkpoint["digest"] in error.value.allowed
+    assert open_artifact(artifact).manifest.checkpoint.digest in error.value.allowed
     assert error.value.fix == f"chronos-export validate {artifact} --model FOLDER"
     assert validate_artifact(artifact, source=str(moved)).passed
 

@@ -19,13 +19,13 @@ def rebuild_command(path: Path, manifest: Manifest, runtime: str | None = None) 
         manifest: What was in it.
         runtime: Of an engine to build for this machine; None exports what was there, for the same GPUs.
     """
-    source = str(manifest.checkpoint.get("source", "MODEL"))
+    source = manifest.checkpoint.source
     wanted = runtime or next((engine.get("runtime") for engine in manifest.engines), None)
     entry: dict[str, Any] = next((e for e in manifest.engines if e.get("runtime") == wanted), {})
     gpus = [device_capability()] if runtime else entry.get("compute_capabilities", [])
     options = {
         "--model": find_source(source, path) or source,
-        "--revision": manifest.checkpoint.get("revision"),
+        "--revision": manifest.checkpoint.revision,
         "--batch": ",".join(str(rows) for rows in manifest.profiles) or (runtime and "100"),
         "--dtype": manifest.dtype,
         "--runtime": wanted,

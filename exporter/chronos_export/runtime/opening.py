@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import Artifact
@@ -55,7 +55,7 @@ def open_session(artifact: Artifact, runtime: str = AUTO, device: str = AUTO, th
     LOG.info("%s runs with %s (%s)", artifact.path, choice, choice.reason)
     if choice.advice:
         LOG.warning("the GPU of this machine is not used; %s would let it answer", choice.advice)
-    limits = Limits(**artifact.manifest.call_size)
+    limits = Limits(**asdict(artifact.manifest.call_size))
     if choice.runtime in (ONNXRUNTIME, OPENVINO):
         return Opened(_graphs(artifact, choice.runtime, choice.device, threads), limits, choice)
     entry = engine_entry(artifact, choice.runtime)
