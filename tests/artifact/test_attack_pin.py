@@ -16,7 +16,7 @@ import torch
 
 from chronos_export import Forecaster, export, load
 from chronos_export.artifact.hashing import FileRecord, hash_file
-from chronos_export.artifact.manifest import Manifest, read_manifest
+from chronos_export.artifact.manifest import CallSize, Manifest, read_manifest
 from chronos_export.artifact.reading import open_artifact, with_artifact
 from chronos_export.errors import IntegrityError, UsageError
 from tests.helpers.checkpoints import make_checkpoint
@@ -97,9 +97,9 @@ def test_whatever_is_loaded_is_pinned(tmp_path: Path) -> None:
         "profiles": [1],
         "dtype": "int8",
         "engines": [{"path": "a"}],
-        "call_size": {"tokens": 1},
-        "checkpoint": {**manifest.checkpoint, "digest": "0" * 64},
-        "config": {**manifest.config, "d_model": 7},
+        "call_size": CallSize(tokens=1),
+        "checkpoint": dataclasses.replace(manifest.checkpoint, digest="0" * 64),
+        "config": dataclasses.replace(manifest.config, d_model=7),
         "validation": {},
         "created_by": {},
     }.items():

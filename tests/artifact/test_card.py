@@ -25,5 +25,12 @@ def test_readme_says_what_the_manifest_says(tmp_path: Path) -> None:
 
 
 def test_readme_names_the_engines(tmp_path: Path) -> None:
-    write_card(tmp_path, replace(MANIFEST, engines=[{"path": "engines/a.plan"}, {"path": "engines/b.plan"}]))
-    assert "- engines: engines/a.plan, engines/b.plan" in (tmp_path / "README.md").read_text()
+    small = {"rows": 100, "context": 8192, "scratch_bytes": None}
+    large = {"rows": 2000, "context": 512, "scratch_bytes": 10**9}
+    engines = [
+        {"path": "engines/a.plan", "profiles": [small, large]},
+        {"path": "engines/b.plan", "profiles": [small]},
+    ]
+    write_card(tmp_path, replace(MANIFEST, engines=engines))
+    first = "`engines/a.plan` (up to 100 rows x 8192 steps; up to 2000 rows x 512 steps, 1.00 GB of scratch)"
+    assert f"- engines: {first}; `engines/b.plan` (up to 100 rows" in (tmp_path / "README.md").read_text()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from chronos_export.artifact.manifest import read_manifest
 from chronos_export.artifact.reading import open_artifact
 from chronos_export.errors import IntegrityError
-from tests.helpers.published import make
+from tests.helpers.published import edit_manifest, make
 
 
 @pytest.fixture
@@ -20,13 +18,13 @@ def artifact(tmp_path: Path) -> Path:
     return make(tmp_path / "artifact")
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../../secret", "./x", "a//b", "a\\b", "."])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "a/../../secret", "./x", "a//b", "a\\b", ".", "C:x", "a\n"]
+)
 def test_names_that_leave_the_folder(artifact: Path, name: str) -> None:
     """Even in a manifest whose own hash is right."""
     (artifact.parent / "secret").write_text("secret")
-    manifest = read_manifest(artifact)
-    record = manifest.files["model.onnx"]
-    dataclasses.replace(manifest, files={**manifest.files, name: record}).write(artifact)
+    edit_manifest(artifact, lambda content: content["files"].update({name: content["files"]["model.onnx"]}))
     with pytest.raises(IntegrityError, match="outside"):
         open_artifact(artifact)
 

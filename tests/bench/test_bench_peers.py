@@ -155,7 +155,7 @@ def test_an_artifact_is_benched_as_it_was_published(
     artifact = artifact_of("toy")
     subject = published_subject(artifact.path, tmp_path)
     assert subject.graphs_in("float32") == artifact.path
-    assert subject.limits.tokens == artifact.manifest.call_size["tokens"]
+    assert subject.limits.tokens == artifact.manifest.call_size.tokens
     before = sorted(path.name for path in artifact.path.iterdir())
     for name in (DENSE_ONNX, "ours, but dense group attention"):
         (dense,) = (peer for peer in peers_of(subject) if peer.name == name)

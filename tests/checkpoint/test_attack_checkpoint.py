@@ -44,7 +44,7 @@ def with_code(folder: Path, trace: Path, **changes: object) -> Path:
 def test_code_of_a_checkpoint_is_never_run(mine: Path, tmp_path: Path, model_type: str | None) -> None:
     """Even where whoever runs us pipes `yes` into everything."""
     with_code(mine, tmp_path / "ran", model_type=model_type)
-    program = f"from chronos_export.checkpoint import load_checkpoint; load_checkpoint({str(mine)!r})"
+    program = f"from chronos_export.checkpoint.loading import load_checkpoint; load_checkpoint({str(mine)!r})"
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", program], input="y\n" * 9, env=environment, capture_output=True, text=True

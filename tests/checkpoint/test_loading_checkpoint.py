@@ -14,8 +14,8 @@ from chronos import Chronos2Pipeline
 from chronos.chronos2.config import Chronos2CoreConfig
 from safetensors.torch import load_file, save_file
 
+from chronos_export.checkpoint.config import CheckpointConfig
 from chronos_export.checkpoint.loading import CONFIG_KEYS, load_checkpoint, load_reference
-from chronos_export.checkpoint.model_config import ModelConfig
 from chronos_export.checkpoint.quiet import quiet
 from chronos_export.checkpoint.source import DEMO
 from chronos_export.errors import IntegrityError
@@ -55,10 +55,9 @@ def test_it_is_the_model_that_upstream_loads(size: str, checkpoint_of: Callable[
 
 def test_defaults_are_upstreams() -> None:
     upstream = Chronos2CoreConfig()
-    for field in fields(ModelConfig):
-        if field.name not in ("chronos_config", "dense_act_fn"):
+    for field in fields(CheckpointConfig):
+        if field.name != "chronos_config":
             assert field.default == getattr(upstream, field.name), field.name
-    assert upstream.dense_act_fn == upstream.feed_forward_proj
 
 
 def test_half_precision_weights_are_loaded_as_float32(mine: Path) -> None:

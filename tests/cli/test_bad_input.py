@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from chronos_export.artifact.manifest import read_manifest
 from chronos_export.cli.main import main
 from tests.helpers.checkpoints import edit_config, edit_weights
 from tests.helpers.hub import serve
-from tests.helpers.published import make
+from tests.helpers.published import edit_manifest, make
 
 
 @pytest.fixture(autouse=True)
@@ -217,8 +216,6 @@ def test_no_artifact(refuse: Refuse) -> None:
 
 def test_a_checkpoint_that_is_no_longer_the_one(refuse: Refuse, mine: Path) -> None:
     """`validate` compares with the checkpoint the artifact was made from, and with no other."""
-    artifact = make(Path.cwd() / "artifact")
-    made_from = {"source": str(mine), "revision": None, "digest": "0" * 64, "licence": "unknown"}
-    manifest = read_manifest(artifact)
-    type(manifest)(**{**vars(manifest), "checkpoint": made_from}).write(artifact)
+    artifact = make(mine.parent / "artifact")
+    edit_manifest(artifact, lambda content: content["checkpoint"].update(source=f"./{mine.name}"))
     assert "digest" in refuse(5, "validate", artifact)

@@ -99,7 +99,7 @@ def test_inspect(artifact: Path, tmp_path: Path) -> None:
     text = run("inspect", artifact)
     assert (text.returncode, text.stderr) == (0, "")
     for said in (
-        manifest.checkpoint["digest"],
+        manifest.checkpoint.digest,
         f"digest            {open_artifact(artifact).digest}",
         "float32",
         f"torch {manifest.created_by['torch']}",

@@ -50,13 +50,20 @@ def test_nothing_is_written_to_an_empty_home(near: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("size", "runtime"), [("toy", "onnxruntime"), pytest.param("small", "tensorrt-rtx", marks=needs_rtx)]
+    ("size", "batch", "engine"),
+    [
+        ("toy", (), EngineOptions(runtime="onnxruntime")),
+        pytest.param(
+            "small", (2,), EngineOptions(runtime="tensorrt-rtx", context=64, horizon=32), marks=needs_rtx
+        ),
+    ],
 )
-def test_an_artifact_holds_no_path_of_this_machine(size: str, runtime: str, tmp_path: Path) -> None:
+def test_an_artifact_holds_no_path_of_this_machine(
+    size: str, batch: tuple[int, ...], engine: EngineOptions, tmp_path: Path
+) -> None:
     source = make_checkpoint(tmp_path / "mine", size, context_length=128, max_output_patches=4)
-    engine = EngineOptions(runtime=runtime, context=64, horizon=32)
-    artifact = export(str(source), (2,), tmp_path / "artifact", engine=engine)
-    assert artifact.manifest.checkpoint["source"] == "./mine"
+    artifact = export(str(source), batch, tmp_path / "artifact", engine=engine)
+    assert artifact.manifest.checkpoint.source == "./mine"
     machine = [str(path).encode() for path in (tmp_path, Path.home(), Path.cwd(), Path(sys.prefix))]
     found = [
         (file.name, path)
@@ -76,7 +83,7 @@ def test_validate_finds_a_checkpoint_beside_the_artifact_or_is_told(
     moved = Path(shutil.move(near, tmp_path / "moved"))
     with pytest.raises(UsageError, match="made from a folder named near, which is neither") as error:
         validate_artifact(artifact)
-    assert open_artifact(artifact).manifest.checkpoint["digest"] in error.value.allowed
+    assert open_artifact(artifact).manifest.checkpoint.digest in error.value.allowed
     assert error.value.fix == f"chronos-export validate {artifact} --model FOLDER"
     assert validate_artifact(artifact, source=str(moved)).passed
 

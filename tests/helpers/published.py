@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 
-from chronos_export.artifact.manifest import Manifest
+from chronos_export.artifact.manifest import NAME, MadeFrom, Manifest
+from chronos_export.artifact.model_config import ForecastConfig, ModelConfig
 from chronos_export.artifact.publishing import publish
 from chronos_export.artifact.reading import open_artifact
 
+CONFIG = ModelConfig(
+    ForecastConfig(
+        context_length=512,
+        input_patch_size=16,
+        input_patch_stride=16,
+        output_patch_size=16,
+        quantiles=(0.1, 0.5, 0.9),
+        time_encoding_scale=512,
+    )
+)
 MANIFEST = Manifest(
-    checkpoint={"source": "demo", "revision": None, "digest": "d" * 64, "licence": "apache-2.0"},
-    config={"d_model": 6},
+    checkpoint=MadeFrom("demo", revision=None, digest="d" * 64, licence="apache-2.0"),
+    config=CONFIG,
     dtype="float32",
     profiles=[100, 2000],
     validation={
@@ -36,7 +51,7 @@ def fill(folder: Path, generation: int = 1) -> Manifest:
     (folder / "validation").mkdir()
     (folder / "model.onnx").write_bytes(b"%d" % generation * 1000)
     (folder / "validation" / "inputs.json").write_text(f"[{generation}]")
-    return dataclasses.replace(MANIFEST, config={"generation": generation})
+    return dataclasses.replace(MANIFEST, config=dataclasses.replace(CONFIG, num_layers=generation))
 
 
 def make(destination: Path, generation: int = 1, **options: bool) -> Path:
@@ -48,10 +63,21 @@ def make(destination: Path, generation: int = 1, **options: bool) -> Path:
 def generation_of(path: Path) -> int:
     """Open a published artifact and hold its parts against each other."""
     artifact = open_artifact(path)
-    generation = int(artifact.manifest.config["generation"])
+    generation = artifact.manifest.config.num_layers
     assert artifact.file("model.onnx").read_bytes() == b"%d" % generation * 1000
     assert artifact.file("validation/inputs.json").read_text() == f"[{generation}]"
     return generation
+
+
+def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """Change a published manifest and make its hash of itself right again, as whoever owns the folder can."""
+    file = folder / NAME
+    content = json.loads(file.read_text())
+    del content["sha256"]
+    edit(content)
+    own_hash = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps({**content, "sha256": own_hash}))
+    return folder
 
 
 def printed_commands(folder: Path) -> list[str]:

@@ -6,7 +6,6 @@ it: that it is not even imported is part of every test.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ import torch
 
 from chronos_export import export, load
 from chronos_export.artifact import rebuild
-from chronos_export.artifact.manifest import Manifest
 from chronos_export.artifact.reading import Artifact, open_artifact
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.engine.choice import EngineOptions
@@ -31,6 +29,7 @@ from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.session import Floats, Ints
 from chronos_export.validation import engines as engine_proof
 from tests.helpers.engines import needs_rtx, without_gpu
+from tests.helpers.published import edit_manifest
 
 pytestmark = needs_rtx
 PLAN = "engines/tensorrt-rtx.plan"
@@ -66,10 +65,7 @@ def set_capability(monkeypatch: pytest.MonkeyPatch, capability: str | None) -> N
 
 def edit(artifact: Path, **changes: Any) -> None:
     """Write a manifest whose own hash is right, as someone careful would."""
-    content = json.loads((artifact / "manifest.json").read_text())
-    del content["sha256"]
-    files = open_artifact(artifact).manifest.files
-    Manifest(**{**content, "files": files, **changes}).write(artifact)
+    edit_manifest(artifact, lambda content: content.update(changes))
 
 
 class Stands(OrtSession):
@@ -85,7 +81,7 @@ def test_validate_asks_the_engine_too(artifact: Path, small: Path, monkeypatch: 
     session = Stands(open_artifact(artifact))
     monkeypatch.setattr(engine_proof, "why_not_here", lambda info: "")
     monkeypatch.setattr(engine_proof, "_session", lambda info, digest: session)
-    (engine,) = validate_artifact(artifact, source=str(small)).engines
+    engine, _ = validate_artifact(artifact, source=str(small)).engines
     assert engine.cases > 1
     assert engine.line.startswith(f"tensorrt-rtx.plan was asked {engine.cases} cases")
     session.factor = 1.01
@@ -95,7 +91,7 @@ def test_validate_asks_the_engine_too(artifact: Path, small: Path, monkeypatch: 
 
 @without_gpu
 def test_validate_says_why_an_engine_was_not_asked(artifact: Path, small: Path) -> None:
-    (engine,) = validate_artifact(artifact, source=str(small)).engines
+    engine, _ = validate_artifact(artifact, source=str(small)).engines
     assert engine.line == (
         "tensorrt-rtx.plan was not run: it runs on compute capability 8.6, 12.0, and this machine has no GPU"
     )
@@ -114,7 +110,8 @@ def test_another_gpu(artifact: Path, monkeypatch: pytest.MonkeyPatch, small: Pat
         load(artifact, runtime="tensorrt-rtx")
     assert raised.value.fix == (
         f"chronos-export --model ./{small.name} --batch 3,5 --dtype float32 --runtime tensorrt-rtx"
-        f" --attention plugin --context 64 --horizon 32 --compute-capability 8.9 -o {artifact} --force"
+        f" --attention plugin --context 64 --horizon 32 --memory 8GiB"
+        f" --compute-capability 8.9 -o {artifact} --force"
     )
 
 
@@ -130,9 +127,9 @@ def test_another_plugin_library(artifact: Path, monkeypatch: pytest.MonkeyPatch,
     set_capability(monkeypatch, "12.0")
     (tmp_path / PLUGIN_NAME).write_bytes(b"another build")
     monkeypatch.setenv("CHRONOS_EXPORT_PLUGINS", str(tmp_path))
-    (entry,) = open_artifact(artifact).manifest.engines
+    entry, other = open_artifact(artifact).manifest.engines
     wanted, found = sha256(b"the build").hexdigest(), sha256(b"another build").hexdigest()
-    edit(artifact, engines=[{**entry, "plugin_sha256": wanted}])
+    edit(artifact, engines=[{**entry, "plugin_sha256": wanted}, other])
     with pytest.raises(MachineError, match=f"{wanted}; .* has {found}") as raised:
         load(artifact, runtime="tensorrt-rtx")
     assert "--compute-capability 12.0 " in raised.value.fix
@@ -141,8 +138,8 @@ def test_another_plugin_library(artifact: Path, monkeypatch: pytest.MonkeyPatch,
 def test_an_older_driver(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_capability(monkeypatch, "8.6")
     monkeypatch.setattr(engine_load, "driver_version", lambda: "550.54.14")
-    (entry,) = open_artifact(artifact).manifest.engines
-    edit(artifact, engines=[{**entry, "driver": "580.65.06"}])
+    entry, other = open_artifact(artifact).manifest.engines
+    edit(artifact, engines=[{**entry, "driver": "580.65.06"}, other])
     with pytest.raises(MachineError, match=r"driver 580\.65\.06; .* older 550\.54\.14"):
         load(artifact, runtime="tensorrt-rtx")
 
@@ -160,7 +157,8 @@ def test_a_flipped_bit_is_found_before_anything_else(
         load(artifact, runtime="tensorrt-rtx")
     assert raised.value.fix == (
         f"chronos-export --model ./{small.name} --batch 3,5 --dtype float32 --runtime tensorrt-rtx"
-        f" --attention plugin --context 64 --horizon 32 --compute-capability 8.6,12.0 -o {artifact} --force"
+        f" --attention plugin --context 64 --horizon 32 --memory 8GiB"
+        f" --compute-capability 8.6,12.0 -o {artifact} --force"
     )
 
 
@@ -182,21 +180,22 @@ def test_an_engine_that_the_manifest_does_not_vouch_for(
     artifact: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: str
 ) -> None:
     set_capability(monkeypatch, "8.6")
-    (entry,) = open_artifact(artifact).manifest.engines
-    edit(artifact, engines=[{**entry, "path": elsewhere}])
+    entry, other = open_artifact(artifact).manifest.engines
+    edit(artifact, engines=[{**entry, "path": elsewhere}, other])
     if not Path(elsewhere).is_absolute():
         shutil.copy(artifact / PLAN, artifact / elsewhere)
-    with pytest.raises(IntegrityError, match="is not in the manifest"):
+    inside = elsewhere.startswith("engines/")
+    with pytest.raises(IntegrityError, match="is not in the manifest" if inside else "outside"):
         load(artifact, runtime="tensorrt-rtx")
 
 
 def test_an_entry_that_lacks_what_must_agree(artifact: Path) -> None:
-    (entry,) = open_artifact(artifact).manifest.engines
+    entry, other = open_artifact(artifact).manifest.engines
     del entry["tensorrt_version"]
-    edit(artifact, engines=[entry])
+    edit(artifact, engines=[entry, other])
     with pytest.raises(IntegrityError, match="tensorrt_version") as raised:
         load(artifact, runtime="tensorrt-rtx")
-    assert "--batch 3,5 " in raised.value.fix
+    assert "engines[0].tensorrt_version is missing" in raised.value.summary
 
 
 def test_no_such_engine(artifact: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def artifact(artifact_of: Callable[[str], Artifact]) -> Artifact:
 
 
 def model(artifact: Artifact, threads: int, kind: Callable[..., Session] = OrtSession) -> SessionModel:
-    settings = artifact.manifest.config["chronos_config"]
+    settings = asdict(artifact.manifest.config.chronos_config)
     return SessionModel(Model.over(kind(artifact, threads=threads), Limits(tokens=60), settings))
 
 

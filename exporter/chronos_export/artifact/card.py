@@ -13,20 +13,20 @@ from chronos_export.artifact.naming import FOLDER
 def write_card(folder: Path, manifest: Manifest) -> Path:
     """Write README.md for the artifact in `folder`, whose other files are in the manifest."""
     card = folder / CARD
-    card.write_text("\n".join(_lines(manifest)) + "\n")
+    card.write_text("\n".join(_lines(manifest)) + "\n", encoding="utf-8")
     return card
 
 
 def _lines(manifest: Manifest) -> list[str]:
     checkpoint = manifest.checkpoint
-    revision = f" at revision `{checkpoint['revision']}`" if checkpoint.get("revision") else ""
+    revision = f" at revision `{checkpoint.revision}`" if checkpoint.revision else ""
     made_by = ", ".join(f"{package} {number}" for package, number in manifest.created_by.items())
     profiles = ", ".join(str(rows) for rows in manifest.profiles) or "none"
     return [
-        f"# {str(checkpoint.get('source')).removeprefix(FOLDER)}, exported",
+        f"# {checkpoint.source.removeprefix(FOLDER)}, exported",
         "",
-        f"Chronos-2 from `{checkpoint.get('source')}`{revision}, licence {checkpoint.get('licence')}, "
-        f"in {manifest.dtype}. Model digest `{checkpoint.get('digest')}`.",
+        f"Chronos-2 from `{checkpoint.source}`{revision}, licence {checkpoint.licence}, "
+        f"in {manifest.dtype}. Model digest `{checkpoint.digest}`.",
         "",
         *_not_proven(manifest),
         "```python",

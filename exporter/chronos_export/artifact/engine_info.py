@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from chronos_export.artifact.manifest import NAME as MANIFEST
-from chronos_export.artifact.manifest import read_manifest
-from chronos_export.artifact.rebuild import rebuild_command
-from chronos_export.errors import IntegrityError
+from chronos_export.artifact.fields import (
+    Bytes,
+    Capability,
+    Count,
+    FilePath,
+    Rows,
+    Seconds,
+    Sha256,
+    Steps,
+    Version,
+)
+from chronos_export.untrusted.records import Between, Matches, read_record
 
 
 @dataclass(frozen=True)
@@ -23,9 +31,9 @@ class Profile:
             where TensorRT did not tell.
     """
 
-    rows: int
-    context: int
-    scratch_bytes: int | None = None
+    rows: Rows
+    context: Steps
+    scratch_bytes: Bytes | None = None
 
     def admits(self, rows: int, context: int) -> bool:
         """Whether a call of so many rows and time steps fits."""
@@ -59,21 +67,21 @@ class EngineInfo:
         peak_rss_bytes: Most memory the building process held.
     """
 
-    path: Path
-    graph: str
-    runtime: str
-    attention: str
-    tensorrt_version: str
-    compute_capabilities: tuple[str, ...]
-    driver: str | None
-    plugin_sha256: str | None
-    profiles: tuple[Profile, ...]
-    horizon: int
-    memory: int
-    plugin_layers: int
-    bytes: int
-    build_seconds: float
-    peak_rss_bytes: int
+    path: FilePath
+    graph: Annotated[str, Matches("[a-z_]+\\.onnx", "a graph of the artifact")]
+    runtime: Annotated[str, Matches("tensorrt|tensorrt-rtx")]
+    attention: Annotated[str, Matches("[a-z]+", "a form of group attention")]
+    tensorrt_version: Version
+    compute_capabilities: tuple[Capability, ...]
+    driver: Version | None
+    plugin_sha256: Sha256 | None
+    profiles: Annotated[tuple[Profile, ...], Between(1, 99)]
+    horizon: Steps
+    memory: Bytes
+    plugin_layers: Count
+    bytes: Bytes
+    build_seconds: Seconds
+    peak_rss_bytes: Bytes
 
     @property
     def context(self) -> int:
@@ -93,20 +101,7 @@ class EngineInfo:
         """The inverse of `as_entry`.
 
         Raises:
-            IntegrityError: The entry is none of this version's.
+            RecordError: The entry is none of this version's.
         """
-        names = {field.name for field in fields(cls)}
-        if differing := entry.keys() ^ names:
-            raise IntegrityError(
-                f"an engine's entry in {folder / MANIFEST} lacks, or adds, {', '.join(sorted(differing))}",
-                allowed=", ".join(sorted(names)),
-                fix=rebuild_command(folder, read_manifest(folder)),
-            )
-        return cls(
-            **entry
-            | {
-                "path": folder / entry["path"],
-                "compute_capabilities": tuple(entry["compute_capabilities"]),
-                "profiles": tuple(Profile(**profile) for profile in entry["profiles"]),
-            }
-        )
+        info = read_record(cls, entry, complete=True)
+        return replace(info, path=folder / info.path)

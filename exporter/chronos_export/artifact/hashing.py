@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from chronos_export.artifact.fields import Bytes, Sha256
 from chronos_export.untrusted.files import BLOCK
 
 
@@ -13,8 +14,8 @@ from chronos_export.untrusted.files import BLOCK
 class FileRecord:
     """What a file must be: its sha256 in hex, and its size in bytes."""
 
-    sha256: str
-    bytes: int
+    sha256: Sha256
+    bytes: Bytes
 
 
 def hash_file(file: Path) -> FileRecord:

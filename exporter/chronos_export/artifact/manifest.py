@@ -8,19 +8,71 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+import re
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+from chronos_export.artifact.engine_info import EngineInfo
+from chronos_export.artifact.fields import (
+    MANIFEST,
+    VERSION,
+    Count,
+    FileName,
+    Package,
+    Rows,
+    Sha256,
+    Version,
+)
 from chronos_export.artifact.hashing import FileRecord
-from chronos_export.errors import IntegrityError
+from chronos_export.artifact.model_config import ModelConfig
+from chronos_export.errors import BuildError, IntegrityError
 from chronos_export.untrusted.files import Unusable, read_small
+from chronos_export.untrusted.records import (
+    PRINTABLE,
+    Between,
+    Matches,
+    RecordError,
+    finite,
+    parse_object,
+    read_record,
+    short,
+)
 
 SCHEMA_VERSION = 1
-NAME, CARD = "manifest.json", "README.md"
+NAME, CARD = MANIFEST, "README.md"
 LARGEST = 2**24  # bytes of a manifest.json
 MAKERS = ("chronos-export", "chronos-forecasting", "torch", "onnx", "onnxruntime", "polygraphy", "numpy")
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """The model of an artifact.
+
+    Args:
+        source: `demo`, a hub id, or `./` and the name of a folder.
+        revision: The commit, if it came from the hub.
+        digest: See `Checkpoint.digest`.
+        licence: As the checkpoint states it, else `unknown`.
+    """
+
+    source: Annotated[
+        str, PRINTABLE, Matches(r"demo|[\w-][\w.-]*/[\w-][\w.-]*|\./[^/]+", "demo, a hub id, ./name")
+    ]
+    revision: Annotated[str, Matches(r"[\w./-]+", "a commit, tag or branch")] | None
+    digest: Sha256
+    licence: Annotated[str, PRINTABLE]
+
+
+@dataclass(frozen=True)
+class CallSize:
+    """How a batch is cut on the machine that made an artifact; see `runtime.batching.Limits`."""
+
+    tokens: Annotated[int, Between(1, 2**31)] = 800
+    padding: Annotated[float, Between(0, 1)] = 0.1
+    least: Count = 0
+    shared: Annotated[float, Between(1e-3, 1e3)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,8 +80,8 @@ class Manifest:
     """Everything a reader of an artifact needs to know before opening a file of it.
 
     Args:
-        checkpoint: source, revision, digest and licence of the model.
-        config: The model's sizes and constants, as `Checkpoint.config`.
+        checkpoint: The model.
+        config: Its sizes and constants.
         dtype: What the graph computes in.
         profiles: The row counts engines are built for.
         engines: One entry an engine: its file and what a machine must have to run it.
@@ -40,26 +92,38 @@ class Manifest:
         schema_version: Of this format.
     """
 
-    checkpoint: dict[str, Any]
-    config: dict[str, Any]
-    dtype: str
-    profiles: list[int]
+    checkpoint: MadeFrom
+    config: ModelConfig
+    dtype: Annotated[str, Matches("float32|tf32|float16|bfloat16|int8")]
+    profiles: list[Rows]
     engines: list[dict[str, Any]] = field(default_factory=list)
-    call_size: dict[str, Any] = field(default_factory=dict)
+    call_size: CallSize = CallSize()
     validation: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, FileRecord] = field(default_factory=dict)
-    created_by: dict[str, str] = field(default_factory=lambda: versions())
-    schema_version: int = SCHEMA_VERSION
+    files: dict[FileName, FileRecord] = field(default_factory=dict)
+    created_by: dict[Package, Version] = field(default_factory=lambda: versions())
+    schema_version: Annotated[int, Between(SCHEMA_VERSION, SCHEMA_VERSION)] = SCHEMA_VERSION
 
     def write(self, folder: Path) -> None:
-        """Write manifest.json to `folder`."""
-        content = asdict(self)
+        """Write manifest.json to `folder`.
+
+        Raises:
+            BuildError: No reader would take it.
+        """
+        content = self._as_json()
+        try:
+            _read(content)
+        except RecordError as error:
+            raise BuildError(f"nothing to publish: {error.key} of its manifest {error.problem}") from error
         (folder / NAME).write_text(json.dumps({**content, "sha256": _hash_of(content)}, indent=1))
 
     @property
     def digest(self) -> str:
         """What names this artifact and no other, in hex: see `digest_of`."""
-        return digest_of(json.dumps(asdict(self)).encode())
+        return digest_of(json.dumps(self._as_json()).encode())
+
+    def _as_json(self) -> dict[str, Any]:
+        content: dict[str, Any] = finite(asdict(self))
+        return content
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -91,20 +155,24 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
     """The manifest of `folder` from what its manifest.json holds; raises as `read_manifest`."""
     file = folder / NAME
     try:
-        content = json.loads(text)
+        content = parse_object(text)
         own_hash = content.pop("sha256", None)
         _check_schema(file, content)
         if own_hash != _hash_of(content):
-            raise ValueError("it does not match the hash it carries")
-        records = {_checked_name(name): FileRecord(**record) for name, record in content["files"].items()}
-        manifest = Manifest(**{**content, "files": records})
-        if set(content) != {field.name for field in fields(Manifest)}:
-            raise ValueError("it lacks an entry")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError("", "does not match the hash it carries", "a manifest as it was published")
+        return _read(content)
+    except RecordError as error:
         raise IntegrityError(
-            f"{file} is truncated or altered: {error}",
+            f"{file} is truncated or altered: {error.key or 'it'} {error.problem}",
+            allowed=error.allowed,
             fix="chronos-export --model SRC -o A_NEW_FOLDER",
         ) from error
+
+
+def _read(content: dict[str, Any]) -> Manifest:
+    manifest = read_record(Manifest, content, complete=True)
+    for number, entry in enumerate(manifest.engines):
+        read_record(EngineInfo, entry, f"engines[{number}]", complete=True)
     return manifest
 
 
@@ -141,21 +209,16 @@ def _check_schema(file: Path, content: dict[str, Any]) -> None:
     schema = content.get("schema_version")
     if schema == SCHEMA_VERSION:
         return
-    maker = content.get("created_by", {}).get("chronos-export", "an unknown version")
+    created_by = content.get("created_by")
+    maker = created_by.get("chronos-export") if isinstance(created_by, dict) else None
+    if not (isinstance(maker, str) and re.fullmatch(VERSION, maker)):
+        maker = "of an unknown version"
     newer = isinstance(schema, int) and schema > SCHEMA_VERSION
     raise IntegrityError(
-        f"{file} has schema {schema!r}, written by chronos-export {maker}; "
+        f"{file} has schema {short(schema)}, written by chronos-export {maker}; "
         f"this is chronos-export {version('chronos-export')}",
         allowed=f"schema {SCHEMA_VERSION}",
         fix="install the chronos-export that wrote it, or export it again with this one"
         if newer
         else "export it again with this version",
     )
-
-
-def _checked_name(name: str) -> str:
-    """A name that stays inside the folder and is written in the one way it can be."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or str(path) != name or "\\" in name or name in (".", NAME):
-        raise ValueError(f"it names the file {name!r}, which is outside of it")
-    return name

@@ -19,22 +19,29 @@ def rebuild_command(path: Path, manifest: Manifest, runtime: str | None = None) 
         manifest: What was in it.
         runtime: Of an engine to build for this machine; None exports what was there, for the same GPUs.
     """
-    source = str(manifest.checkpoint.get("source", "MODEL"))
+    source = manifest.checkpoint.source
     wanted = runtime or next((engine.get("runtime") for engine in manifest.engines), None)
     entry: dict[str, Any] = next((e for e in manifest.engines if e.get("runtime") == wanted), {})
     gpus = [device_capability()] if runtime else entry.get("compute_capabilities", [])
     options = {
         "--model": find_source(source, path) or source,
-        "--revision": manifest.checkpoint.get("revision"),
+        "--revision": manifest.checkpoint.revision,
         "--batch": ",".join(str(rows) for rows in manifest.profiles) or (runtime and "100"),
         "--dtype": manifest.dtype,
         "--runtime": wanted,
         "--attention": entry.get("attention"),
         "--context": max((profile["context"] for profile in entry.get("profiles", [])), default=None),
         "--horizon": entry.get("horizon"),
-        "--memory": entry.get("memory"),
+        "--memory": _in_units(entry.get("memory")),
         "--compute-capability": ",".join(filter(None, gpus)) if wanted == "tensorrt-rtx" else None,
         "-o": path,
     }
     given = [part for name, value in options.items() if value for part in (name, str(value))]
     return shlex.join(["chronos-export", *given, "--force"])
+
+
+def _in_units(size: int | None) -> str | None:
+    """A number of bytes as `--memory` takes it, exactly."""
+    if size is None or size % 2**20:
+        return None if size is None else str(size)
+    return f"{size // 2**30}GiB" if size % 2**30 == 0 else f"{size // 2**20}MiB"

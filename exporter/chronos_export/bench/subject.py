@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -111,11 +111,11 @@ def published_subject(path: Path, work: Path) -> Subject:
     artifact = open_artifact(path)
     checkpoint = load_source(artifact)
     return Subject(
-        name=f"{path.name}, from {artifact.manifest.checkpoint['source']}",
+        name=f"{path.name}, from {artifact.manifest.checkpoint.source}",
         model=checkpoint.pipeline.model,
         checkpoint=checkpoint.files.folder,
         work=work,
-        limits=Limits(**artifact.manifest.call_size),
+        limits=Limits(**asdict(artifact.manifest.call_size)),
         artifact=artifact,
     )
 

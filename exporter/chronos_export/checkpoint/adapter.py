@@ -6,6 +6,7 @@ gets a configuration of our making, from the entries that decide what a LoRA ada
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
@@ -21,7 +22,7 @@ from chronos_export.checkpoint.weights import opened, shapes_of, weight_files
 from chronos_export.errors import IntegrityError, UsageError
 from chronos_export.machine.packages import require
 from chronos_export.progress import Report, ignore
-from chronos_export.untrusted.records import Between, Matches, RecordError, read_record
+from chronos_export.untrusted.records import PRINTABLE, Between, Matches, RecordError, read_record
 
 CONFIG = "adapter_config.json"
 ADAPTED = re.compile(r"base_model\.model\.(.+)\.lora_(?:embedding_)?A(?:\.weight)?")
@@ -49,7 +50,8 @@ Alpha = Annotated[float, Between(0, 1e6)]
 class Lora:
     """The entries of adapter_config.json that decide what a LoRA adapter computes; defaults are peft's.
 
-    A pattern in `target_modules` is not matched: what the adapter has weights for is what it adapts.
+    A pattern in `target_modules` is not matched: what the adapter has weights for is what it adapts. The keys
+    of `rank_pattern` and `alpha_pattern` would be patterns for peft; here they are names.
     """
 
     r: Rank = 8
@@ -59,14 +61,25 @@ class Lora:
     modules_to_save: list[Module] | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[Module] | Module | None = None
-    rank_pattern: dict[str, Rank] = field(default_factory=dict)
-    alpha_pattern: dict[str, Alpha] = field(default_factory=dict)
+    rank_pattern: dict[Module, Rank] = field(default_factory=dict)
+    alpha_pattern: dict[Module, Alpha] = field(default_factory=dict)
     bias: Literal["none", "all", "lora_only"] = "none"
     lora_bias: bool = False
     fan_in_fan_out: bool = False
     use_rslora: bool = False
     use_dora: bool = False
     init_lora_weights: Literal[True, False, "gaussian"] = True  # others change the model that is adapted
+
+
+@dataclass(frozen=True)
+class Base:
+    """The entries of adapter_config.json that say what is adapted."""
+
+    base_model_name_or_path: Annotated[str, PRINTABLE, Matches(".+", "the name of a model")]
+    revision: Annotated[str, PRINTABLE] | None = None
+
+
+BASE = {entry.name for entry in fields(Base)}
 
 
 def base_of(folder: Path, report: Report = ignore) -> Path | None:
@@ -83,13 +96,12 @@ def base_of(folder: Path, report: Report = ignore) -> Path | None:
         raise UsageError(
             f"{folder} is an adapter of type {config.get('peft_type')}", allowed="LORA, or a full checkpoint"
         )
-    name, revision = config.get("base_model_name_or_path"), config.get("revision")
-    if not isinstance(name, str) or not isinstance(revision, str | None):
-        raise not_ours(
-            folder / CONFIG, RecordError("base_model_name_or_path", f"is {name!r}", "the name of a model")
-        )
-    beside = folder / name
-    base = Place(beside) if beside.is_dir() else locate(name, revision, report)
+    try:
+        adapted = read_record(Base, {name: config[name] for name in BASE & config.keys()})
+    except RecordError as error:
+        raise not_ours(folder / CONFIG, error) from error
+    name, beside = adapted.base_model_name_or_path, folder / adapted.base_model_name_or_path
+    base = Place(beside) if os.path.isdir(beside) else locate(name, adapted.revision, report)  # noqa: PTH112
     if (base.folder / CONFIG).exists():
         raise UsageError(
             f"{folder} adapts {name}, itself an adapter", allowed="an adapter of a full checkpoint"
@@ -143,17 +155,9 @@ def read_lora(file: Path) -> Lora:
         for name in sorted(content.keys() - names - WITHOUT_EFFECT):
             if content[name]:
                 raise RecordError(name, "is set", f"plain LoRA: {', '.join(sorted(names))}")
-        lora = read_record(Lora, {name: content[name] for name in names & content.keys()})
-        for name in ("rank_pattern", "alpha_pattern"):  # peft takes the keys for regular expressions
-            read_record(_Keys, {"names": list(getattr(lora, name))}, name)
+        return read_record(Lora, {name: content[name] for name in names & content.keys()})
     except RecordError as error:
         raise not_ours(file, error) from error
-    return lora
-
-
-@dataclass(frozen=True)
-class _Keys:
-    names: list[Module]
 
 
 def _for_peft(lora: Lora, weights: Iterable[str]) -> Any:

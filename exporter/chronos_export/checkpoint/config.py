@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from chronos_export.checkpoint.model_config import ModelConfig
+from chronos_export.artifact.model_config import Activation, ModelConfig
 from chronos_export.checkpoint.source import FETCH_AGAIN, NAMES, TRY_DEMO
 from chronos_export.errors import IntegrityError, UsageError
-from chronos_export.untrusted.records import RecordError, parse_object, read_record
+from chronos_export.untrusted.records import Between, RecordError, parse_object, read_record
 
+Share = Annotated[float, Between(0, 1)]
 MODEL_TYPE = "t5"  # what upstream calls Chronos-2
 LARGEST_JSON = 2**24  # bytes
 
 
+@dataclass(frozen=True)
+class CheckpointConfig(ModelConfig):
+    """What is handed on to upstream, whose config class takes anything and keeps it."""
+
+    dropout_rate: Share = 0.1
+    feed_forward_proj: Activation = "relu"
+    is_gated_act: Literal[False] = False
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json of the model in `folder` says of it: the entries of `ModelConfig` that it has.
+    """What config.json of the model in `folder` says of it: the entries of `CheckpointConfig` that it has.
 
     All else in it is dropped, for transformers would act on it: run code, open other files, make room for
     `num_labels`.
@@ -41,9 +51,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             allowed=f'"{MODEL_TYPE}", as upstream saves it; code beside a checkpoint is never run',
             fix=TRY_DEMO,
         )
-    known = {field.name: config[field.name] for field in fields(ModelConfig) if field.name in config}
+    known = {field.name: config[field.name] for field in fields(CheckpointConfig) if field.name in config}
     try:
-        read_record(ModelConfig, known)
+        read_record(CheckpointConfig, known)
     except RecordError as error:
         raise not_ours(file, error) from error
     return known

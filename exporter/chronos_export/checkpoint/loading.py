@@ -22,8 +22,7 @@ from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.config import Chronos2CoreConfig
 
 from chronos_export.checkpoint import adapter
-from chronos_export.checkpoint.config import read_config
-from chronos_export.checkpoint.model_config import ModelConfig
+from chronos_export.checkpoint.config import CheckpointConfig, read_config
 from chronos_export.checkpoint.quiet import quiet
 from chronos_export.checkpoint.source import FETCH_AGAIN, licence_of, locate
 from chronos_export.checkpoint.weights import Shapes, opened, shapes_of, weight_files
@@ -136,7 +135,7 @@ def _open(files: Files) -> Chronos2Pipeline:
 
 def _check_layers(config: dict[str, Any], shapes: Shapes) -> None:
     """Hold the one size that costs something before there are weights against those that are there."""
-    said = config.get("num_layers", ModelConfig.num_layers)
+    said = config.get("num_layers", CheckpointConfig.num_layers)
     held = len({match[1] for name in shapes if (match := BLOCK.match(name))})
     if said > held:
         raise IntegrityError(

@@ -159,14 +159,24 @@ def _from_cache(model_id: str, revision: str | None, why: Exception) -> Place:
 def licence_of(folder: Path) -> str:
     """The licence a folder states: its model card's, else its LICENSE file's, else `unknown`."""
     for card in (folder / "README.md", folder / "MODEL_CARD.md"):
-        if card.is_file():
-            front = re.match(r"---\n(.*?)\n---", card.read_text(errors="replace"), re.DOTALL)
-            stated = front and re.search(r"^license:\s*[\"']?([\w.+-]+)", front[1], re.MULTILINE)
-            if stated:
-                return stated[1]
+        front = re.match(r"---\n(.*?)\n---", _beginning(card), re.DOTALL)
+        stated = front and re.search(r"^license:\s*[\"']?([\w.+-]{1,99})", front[1], re.MULTILINE)
+        if stated:
+            return stated[1]
     for file in sorted(folder.glob("LICENSE*")):
-        text = file.read_text(errors="replace")
+        text = _beginning(file)
         if "Apache License" in text:
             return "apache-2.0"
-        return "mit" if "MIT License" in text else f"see {file.name} of the checkpoint"
+        if "MIT License" in text:
+            return "mit"
+        if text and file.name.isprintable():
+            return f"see {file.name} of the checkpoint"
     return "unknown"
+
+
+def _beginning(file: Path) -> str:
+    """The first 64 kB of a text file, "" if it is none."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as stream:
+        return stream.read(2**16).decode(errors="replace")

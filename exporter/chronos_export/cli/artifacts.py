@@ -45,7 +45,7 @@ def inspect(console: Console, artifact: Path) -> None:
     shown = {
         "artifact": artifact,
         "digest": opened.digest,
-        **{"model digest" if name == "digest" else name: value for name, value in made_from.items()},
+        **{"model digest" if name == "digest" else name: value for name, value in asdict(made_from).items()},
         "dtype": manifest.dtype,
         "profiles": manifest.profiles,
         "engines": [engine_line(engine) for engine in manifest.engines],

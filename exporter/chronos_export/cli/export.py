@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -166,7 +167,7 @@ def command(
         {
             "artifact": str(artifact.path),
             "digest": artifact.digest,
-            "checkpoint": manifest.checkpoint,
+            "checkpoint": asdict(manifest.checkpoint),
             "engines": manifest.engines,
             "validation": manifest.validation,
         },

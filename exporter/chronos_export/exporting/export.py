@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import torch
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.hashing import hash_file
-from chronos_export.artifact.manifest import Manifest
+from chronos_export.artifact.manifest import CallSize, MadeFrom, Manifest
+from chronos_export.artifact.model_config import ModelConfig
 from chronos_export.artifact.naming import find_source, recorded_source
 from chronos_export.artifact.publishing import publish
 from chronos_export.artifact.reading import Artifact, open_artifact
@@ -33,6 +33,7 @@ from chronos_export.runtime.cpu_runtimes import CPU_RUNTIMES, ONNXRUNTIME
 from chronos_export.runtime.opening import cpu_sessions
 from chronos_export.runtime.session import Folder, Session
 from chronos_export.runtime.tuning import tune
+from chronos_export.untrusted.records import read_record
 from chronos_export.validation.proof import Proof, prove
 
 VALIDATION = "validation"
@@ -154,18 +155,18 @@ def load_source(artifact: Artifact, source: str | None = None, report: Report = 
         IntegrityError: It is another one.
     """
     made_from = artifact.manifest.checkpoint
-    found = source or find_source(made_from["source"], artifact.path)
+    found = source or find_source(made_from.source, artifact.path)
     if found is None:
         raise UsageError(
-            f"{artifact.path} was made from a folder named {Path(made_from['source']).name},"
+            f"{artifact.path} was made from a folder named {Path(made_from.source).name},"
             " which is neither beside it nor here",
-            allowed=f"the folder of the model with digest {made_from['digest']}",
+            allowed=f"the folder of the model with digest {made_from.digest}",
             fix=f"{shlex.join(['chronos-export', 'validate', str(artifact.path)])} --model FOLDER",
         )
-    checkpoint = load_checkpoint(found, None if source else made_from["revision"], report)
-    if checkpoint.digest != made_from["digest"]:
+    checkpoint = load_checkpoint(found, None if source else made_from.revision, report)
+    if checkpoint.digest != made_from.digest:
         raise IntegrityError(
-            f"{found} has digest {checkpoint.digest}, the artifact was made from {made_from['digest']}",
+            f"{found} has digest {checkpoint.digest}, the artifact was made from {made_from.digest}",
             fix=rebuild_command(artifact.path, artifact.manifest),
         )
     return checkpoint
@@ -187,17 +188,17 @@ def _manifest(
     limits: Limits,
 ) -> Manifest:
     return Manifest(
-        checkpoint={
-            "source": recorded_source(checkpoint.source),
-            "revision": checkpoint.revision,
-            "digest": checkpoint.digest,
-            "licence": checkpoint.licence,
-        },
-        config=checkpoint.config,
+        checkpoint=MadeFrom(
+            source=recorded_source(checkpoint.source),
+            revision=checkpoint.revision,
+            digest=checkpoint.digest,
+            licence=checkpoint.licence,
+        ),
+        config=read_record(ModelConfig, checkpoint.config),
         dtype=plan.request.dtype,
         profiles=list(plan.profiles),
         engines=engines,
-        call_size=asdict(limits),
+        call_size=CallSize(limits.tokens, limits.padding, limits.least, limits.shared),
         validation={**proof.summary(), "again": _commands(proof, plan.request.dtype)},
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,5 +97,5 @@ def open_model(
         later=lambda found: files_read(choose(found, runtime, device)),
         digest=digest,
     )
-    model = Model.over(opened.session, opened.limits, artifact.manifest.config["chronos_config"])
+    model = Model.over(opened.session, opened.limits, asdict(artifact.manifest.config.chronos_config))
     return OpenModel(model, artifact.folder, artifact.digest, f"{artifact.path} with {opened.choice}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import Artifact
@@ -67,7 +67,7 @@ def open_session(artifact: Artifact, runtime: str = AUTO, device: str = AUTO, th
     LOG.info("%s runs with %s (%s)", artifact.path, choice, choice.reason)
     if choice.advice:
         LOG.warning("the GPU of this machine is not used; %s would let it answer", choice.advice)
-    limits = Limits(**artifact.manifest.call_size)
+    limits = Limits(**asdict(artifact.manifest.call_size))
     if choice.runtime in (ONNXRUNTIME, OPENVINO):
         return Opened(_graphs(artifact, choice.runtime, choice.device, threads), limits, choice)
     return _engines(artifact, choice, limits, runtime == AUTO)
@@ -142,15 +142,15 @@ def _engine_session(
 
 
 def _with_groups(artifact: Artifact, engine: Deferred, groups: Choice, limits: Limits) -> GroupsElsewhere:
-    settings = artifact.manifest.config["chronos_config"]
+    settings = artifact.manifest.config.chronos_config
 
     def open_groups() -> BatchedSession:
         return BatchedSession(
             _graphs(artifact, groups.runtime, groups.device),
             limits,
-            patch=settings["output_patch_size"],
-            context_length=settings["context_length"],
-            quantiles=len(settings["quantiles"]),
+            patch=settings.output_patch_size,
+            context_length=settings.context_length,
+            quantiles=len(settings.quantiles),
         )
 
-    return GroupsElsewhere(engine, open_groups, settings["output_patch_size"])
+    return GroupsElsewhere(engine, open_groups, settings.output_patch_size)

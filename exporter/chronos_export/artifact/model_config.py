@@ -1,21 +1,20 @@
 """What defines a Chronos-2 model: the entries of config.json that upstream's forward depends on.
 
-Upstream's config class takes anything and keeps it. Here each entry has a type and bounds, and nothing else
-is handed on: not to upstream, not to the manifest.
+Each has a type and bounds, in a checkpoint as in a manifest.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from chronos_export.untrusted.records import Between, Holds, Matches
 
+LONGEST = 2**16  # time steps of a context or a horizon: eight times the context of amazon/chronos-2
+
 Size = Annotated[int, Between(1, 2**16)]
-Layers = Annotated[int, Between(1, 2**10)]
-Steps = Annotated[int, Between(1, 2**16)]  # eight times what amazon/chronos-2 was trained for
-Share = Annotated[float, Between(0, 1)]
+Steps = Annotated[int, Between(1, LONGEST)]
 Even = Annotated[int, Between(2, 2**16), Holds(lambda size: size % 2 == 0, "an even number")]
 Activation = Annotated[str, Matches(r"[a-z_0-9]+", "the name of an activation")]
 
@@ -46,19 +45,20 @@ class ForecastConfig:
     use_reg_token: bool = False
 
 
+def _short(config: ForecastConfig) -> bool:
+    return config.max_output_patches * config.output_patch_size <= LONGEST
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes and constants of a model; defaults are upstream's. No `dense_act_fn` is `feed_forward_proj`."""
+    """Sizes and constants of a model; defaults are upstream's."""
 
-    chronos_config: ForecastConfig
+    chronos_config: Annotated[ForecastConfig, Holds(_short, f"a horizon of at most {LONGEST} time steps")]
     d_model: Size = 512
     d_kv: Even = 64
     d_ff: Annotated[int, Between(1, 2**20)] = 2048
-    num_layers: Layers = 6
+    num_layers: Annotated[int, Between(1, 2**10)] = 6
     num_heads: Size = 8
-    dropout_rate: Share = 0.1
     layer_norm_epsilon: Annotated[float, Between(1e-12, 1)] = 1e-6
-    feed_forward_proj: Activation = "relu"
-    dense_act_fn: Activation = ""
-    is_gated_act: Literal[False] = False
+    dense_act_fn: Activation = "relu"
     rope_theta: Annotated[float, Between(1, 1e12)] = 10000.0
