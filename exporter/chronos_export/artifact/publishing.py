@@ -22,6 +22,7 @@ from chronos_export.artifact.card import write_card
 from chronos_export.artifact.hashing import hash_file
 from chronos_export.artifact.manifest import NAME, Manifest
 from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError
+from chronos_export.progress import Report, ignore, stage
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -43,7 +44,7 @@ class Staging:
 
 @contextmanager
 def publish(
-    destination: Path | str, *, overwrite: bool = False, keep_failed: bool = False
+    destination: Path | str, *, overwrite: bool = False, keep_failed: bool = False, report: Report = ignore
 ) -> Iterator[Staging]:
     """Give a staging folder; publish it at `destination` when the block ends, drop it when it raises.
 
@@ -51,6 +52,7 @@ def publish(
         destination: Must not exist, unless `overwrite` and it is an artifact. Its parent must exist.
         overwrite: Replace an artifact that is there.
         keep_failed: When the block raises, keep what it made as `<destination>.failed`.
+        report: Told while files are hashed and written to the disk.
 
     Raises:
         UsageError: The destination exists, is a file, has no parent, or is being built by another process.
@@ -58,7 +60,7 @@ def publish(
     """
     target = Path(os.path.realpath(Path(destination).expanduser()))
     check_destination(target, overwrite)
-    folder = target.with_name(f".{target.name}.staging")
+    folder, is_published = target.with_name(f".{target.name}.staging"), False
     try:
         with _lock(target):
             _remove(folder)
@@ -66,9 +68,17 @@ def publish(
                 folder.mkdir()
                 staging = Staging(folder)
                 yield staging
-                _finish(staging)
+                with stage("publish", report):
+                    _finish(staging)
                 check_destination(target, overwrite)
-                _put_in_place(folder, target)
+                with interruption.deferred():  # from here on it is published, old files removed and all
+                    _put_in_place(folder, target)
+                    _remove(folder)
+                    is_published = True
+            except KeyboardInterrupt as stop:
+                if not is_published:
+                    stop.add_note("nothing was published")
+                raise
             except Exception:
                 if keep_failed and folder.is_dir() and interruption.exit_code() is None:
                     _remove(failed := target.with_name(f"{target.name}.failed"))

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from chronos_export.cli.console import Console
-from chronos_export.cli.options import NAME, as_lines, talking
+from chronos_export.cli.options import COMPLETION, NAME, as_lines, talking
 from chronos_export.errors import MachineError, UsageError
 
 
@@ -27,9 +27,11 @@ def doctor(console: Console) -> None:
         )
 
 
-@click.group()
+@click.group(invoke_without_command=True)
 def plugin() -> None:
     """The TensorRT plugin for group attention."""
+    if click.get_current_context().invoked_subcommand is None:
+        raise UsageError("plugin needs a command", allowed="build", fix=f"{NAME} plugin build")
 
 
 @plugin.command("build")
@@ -125,4 +127,4 @@ def completion(shell: str) -> None:
     script = get_completion_class(shell)
     if script is None:
         raise UsageError(f"no completion for {shell}", allowed="bash, zsh, fish")
-    click.echo(script(root, {}, NAME, "_CHRONOS_EXPORT_COMPLETE").source())
+    click.echo(script(root, {}, NAME, COMPLETION).source())

@@ -77,7 +77,7 @@ def export(
     precision, source = precision_of(plan.request.dtype), plan.request.source
     if source != BUNDLED and Path(source).is_dir():
         source = str(Path(source).resolve())  # so that `validate` finds it from any folder
-    with publish(plan.target, overwrite=overwrite, keep_failed=keep_failed) as staging:
+    with publish(plan.target, overwrite=overwrite, keep_failed=keep_failed, report=report) as staging:
         with stage("load", report):
             checkpoint = load_checkpoint(source, revision, report)
         with stage("export", report):
@@ -90,7 +90,8 @@ def export(
             limits = _tuned(sessions, checkpoint)
         entries = [info.as_entry(staging.folder) for info in engines]
         staging.manifest = _manifest(checkpoint, plan, entries, proof, limits)
-    return open_artifact(plan.output)
+    with stage("verify", report):
+        return open_artifact(plan.output)
 
 
 def write_graphs(checkpoint: Checkpoint, folder: Path, precision: Precision) -> None:
