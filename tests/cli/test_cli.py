@@ -251,6 +251,12 @@ def test_export_is_the_bare_command(toy: Path, tmp_path: Path) -> None:
     assert "--model, --keep-failed stands before validate" in wrong.stderr
 
 
+def test_plugin_alone_names_its_command() -> None:
+    done = run("plugin")
+    said = "error: plugin needs a command\n  allowed: build\n  fix: chronos-export plugin build\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
 def test_no_arguments_show_the_help() -> None:
     done = run()
     assert (done.returncode, done.stderr, done.stdout) == (0, "", run("--help").stdout)

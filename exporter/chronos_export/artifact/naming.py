@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
-from chronos_export.errors import UsageError
+from chronos_export.errors import MachineError, UsageError
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 BUNDLED = "demo"
@@ -76,6 +77,12 @@ def _require_name(place: Path, given: str) -> None:
         if error.errno in NOT_A_NAME:
             raise UsageError(
                 f"{given} cannot be used: {NOT_A_NAME[error.errno]}", allowed="the name of a file or folder"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise MachineError(
+                f"{given} cannot be reached: permission denied",
+                allowed="a folder that you may enter",
+                fix=f"chmod u+x {shlex.quote(str(place.parent))}",
             ) from error
 
 

@@ -5,15 +5,15 @@ Every file is what the manifest says before any of them is used.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from chronos_export.artifact.hashing import FileRecord, hash_file
-from chronos_export.artifact.manifest import Manifest, read_manifest
-from chronos_export.artifact.naming import is_hub_id
+from chronos_export.artifact.manifest import NAME, Manifest, read_manifest
+from chronos_export.artifact.mistaken import linked, mistaken
+from chronos_export.artifact.naming import located
 from chronos_export.artifact.rebuild import rebuild_command
-from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.errors import IntegrityError
 
 
 @dataclass(frozen=True)
@@ -52,29 +52,17 @@ def open_artifact(path: Path | str) -> Artifact:
         path: A folder that `chronos-export` published.
 
     Raises:
-        UsageError: There is no such folder.
+        UsageError: There is no such folder, or it is something else: a checkpoint, a folder of artifacts.
         IntegrityError: A file is missing, altered or not a plain file, or the schema is another.
     """
+    located(path)
     folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise UsageError(
-            f"{path} is a file" if folder.exists() else f"there is no folder {path}",
-            allowed="the folder of an artifact that chronos-export published",
-            fix=_how_to_have(folder),
-        )
+    if not (folder / NAME).is_file() or (folder / NAME).is_symlink():
+        raise mistaken(folder)
     artifact = Artifact(folder, read_manifest(folder))
     for name, record in artifact.manifest.files.items():
         _verify(artifact, name, record)
     return artifact
-
-
-def _how_to_have(folder: Path) -> str:
-    """What helps someone who named `folder`, which is none: perhaps a file, perhaps a model on the hub."""
-    if folder.exists():
-        return f"name the folder: {folder.parent}"
-    on_the_hub = is_hub_id(str(folder)) and not folder.parent.exists()
-    model, output = (str(folder), folder.name) if on_the_hub else ("demo", str(folder))
-    return shlex.join(["chronos-export", "--model", model, "--batch", "100", "-o", output])
 
 
 def _verify(artifact: Artifact, name: str, record: FileRecord) -> None:
@@ -82,7 +70,7 @@ def _verify(artifact: Artifact, name: str, record: FileRecord) -> None:
     if not file.is_file():
         _refuse(artifact, f"{file} is missing")
     if file.resolve() != artifact.path.resolve() / name:
-        _refuse(artifact, f"{file} is a link, not a file of the artifact")
+        raise linked(artifact.path, name)
     size = file.stat().st_size
     if size != record.bytes:
         _refuse(artifact, f"{file} has {size} bytes, not the {record.bytes} that were published")

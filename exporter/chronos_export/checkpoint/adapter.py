@@ -52,6 +52,7 @@ def check(folder: Path, base: nn.Module) -> None:
 
     Raises:
         MachineError: peft is not installed.
+        UsageError: It has biases that cannot be merged.
         IntegrityError: A weight is missing, unknown, mis-shaped or not finite.
     """
     try:
@@ -67,7 +68,22 @@ def check(folder: Path, base: nn.Module) -> None:
             f"{folder / CONFIG} does not fit Chronos-2: {type(error).__name__}: {error}",
             allowed="the adapter_config.json peft saved beside these weights",
         ) from error
+    _require_mergeable(folder, adapted)
     check_weights(weight_files(folder, "adapter_model"), shapes_of(expected))
+
+
+def _require_mergeable(folder: Path, adapted: nn.Module) -> None:
+    """peft can train a bias beside a layer that has none; merged, there is no place for it."""
+    for name, module in adapted.named_modules():
+        if (
+            any(getattr(module, "lora_bias", {}).values())
+            and getattr(module.get_base_layer(), "bias", None) is None
+        ):
+            raise UsageError(
+                f"{folder} cannot be merged: it trained a bias (lora_bias) for {name}, which has none",
+                allowed="a LoRA adapter trained with lora_bias=False",
+                fix="train it again with LoraConfig(lora_bias=False)",
+            )
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def validate(
         candidates: Name to session; `<name>/univariate` is reported apart.
         cases: The inputs.
         precision: What the candidates compute in; it sets what they are allowed.
-        report: Told after every runner.
+        report: Told before every case.
         folder: Where to leave the inputs and upstream's answers in Polygraphy's format, and all results as
             JSON; or None.
     """
@@ -140,20 +140,19 @@ def validate(
     lone = [case for case in cases if case.is_univariate]
     results: list[CaseResult] = []
     with stage("validate", report) as progress, quiet_polygraphy():
-        answers = [ask(UpstreamRunner(reference), case) for case in cases]
-        progress.step(0.4, REFERENCE)
-        truths = {
-            case.name: _truth(exact, alike, case, out) for case, out in zip(cases, answers, strict=True)
-        }
-        progress.step(0.6, f"{REFERENCE} in float64")
+        steps = progress.counted(cases, f"{REFERENCE}, case", 0.0, 0.4)
+        answers = [ask(UpstreamRunner(reference), case) for case in steps]
+        answered = list(zip(cases, answers, strict=True))
+        exactly = progress.counted(answered, f"{REFERENCE} in float64, case", 0.4, 0.6)
+        truths = {case.name: _truth(exact, alike, case, out) for case, out in exactly}
         for number, (name, session) in enumerate(candidates.items()):
-            for runner, chosen in (
-                (SessionRunner(session, name), cases),
-                (SessionRunner(session, f"{name}/univariate", univariate=True), lone),
+            begin, middle, end = (0.6 + 0.4 * (number + part) / len(candidates) for part in (0, 0.5, 1))
+            for runner, chosen, share in (
+                (SessionRunner(session, name), cases, (begin, middle)),
+                (SessionRunner(session, f"{name}/univariate", univariate=True), lone, (middle, end)),
             ):
-                for case in chosen:
+                for case in progress.counted(chosen, f"{runner.name}, case", *share):
                     results.append(_judge(truths[case.name], runner.name, _attempt(runner, case)))
-                progress.step(0.6 + 0.4 * (number + 1) / len(candidates), runner.name)
         verdict = Verdict(tuple(results))
         if folder is not None:
             save_answers(folder, cases, answers)
