@@ -22,7 +22,7 @@ from tests.helpers.engines import needs_rtx, without_tensorrt
 from tests.helpers.hub import COMMIT, serve
 from tests.helpers.published import make
 
-STAGES = ("start", "load", "export", "validate", "tune", "publish", "verify")
+STAGES = ["start", "load", "export", "open", "reference", "validate", "tune", "publish", "verify", "total"]
 CLI = [sys.executable, "-m", "chronos_export"]
 
 
@@ -83,7 +83,7 @@ def test_validate(artifact: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     *stages, result = events(done.stdout)
     assert {event["event"] for event in stages} == {"stage"}
-    assert {event["stage"] for event in stages} == {"start", "load", "validate"}
+    assert {event["stage"] for event in stages} == {"total", "start", "load", "open", "reference", "validate"}
     assert all(0 <= (event["fraction"] or 0) <= 1 and event["seconds"] >= 0 for event in stages)
     assert result["event"] == "result"
     assert result["validation"]["passed"] is True
@@ -265,7 +265,8 @@ def test_no_arguments_show_the_help() -> None:
 def test_doctor(tmp_path: Path) -> None:
     done = run("doctor", "--json", cwd=tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert (done.returncode, done.stderr) == (0, "")
-    (found,) = events(done.stdout)
+    *stages, found = events(done.stdout)
+    assert {event["stage"] for event in stages} <= {"examine"}  # it is said if it takes long
     assert found["packages"]["torch"]
     assert "CPUExecutionProvider" in found["providers"]
     assert found["missing"] == []

@@ -138,6 +138,25 @@ def test_a_silent_stage_is_shown_again_as_json() -> None:
     assert all(b - a < 2 for a, b in itertools.pairwise(inner))
 
 
+WAITING = """
+import sys, time
+from chronos_export.cli.console import Console
+console = Console(as_json="json" in sys.argv)
+with console.waiting("short"): pass
+with console.waiting("long"): time.sleep(1.4)
+console.result({}, "done")
+"""
+
+
+def test_a_wait_is_told_of_only_if_it_is_long() -> None:
+    begin, end = piped(WAITING).stderr.splitlines()
+    assert re.match(r"long +1\.\d s", begin)
+    assert re.match(r"long +100% +1\.\d s", end)
+    *stages, _ = (json.loads(line) for line in piped(WAITING, "json").stdout.splitlines())
+    assert [(event["stage"], event["fraction"]) for event in stages] == [("long", None), ("long", 1.0)]
+    assert "short" not in on_a_terminal(program=WAITING)
+
+
 # ---- nothing that is printed moves the cursor ----
 
 HOSTILE = """

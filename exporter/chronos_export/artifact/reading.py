@@ -11,7 +11,7 @@ from pathlib import Path
 from chronos_export.artifact.hashing import FileRecord, hash_file
 from chronos_export.artifact.manifest import NAME, Manifest, read_manifest
 from chronos_export.artifact.mistaken import linked, mistaken
-from chronos_export.artifact.naming import located
+from chronos_export.artifact.naming import at_home, located
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import IntegrityError
 
@@ -56,7 +56,7 @@ def open_artifact(path: Path | str) -> Artifact:
         IntegrityError: A file is missing, altered or not a plain file, or the schema is another.
     """
     located(path)
-    folder = Path(path).expanduser()
+    folder = at_home(path)
     if not (folder / NAME).is_file() or (folder / NAME).is_symlink():
         raise mistaken(folder)
     artifact = Artifact(folder, read_manifest(folder))

@@ -9,19 +9,20 @@ import click
 
 from chronos_export.cli.console import Console
 from chronos_export.cli.lines import engine_line, proof_lines, proof_result
-from chronos_export.cli.options import as_lines, talking
+from chronos_export.cli.options import Place, as_lines, talking
 from chronos_export.progress import stage
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=Place())
 @talking
 def validate(console: Console, artifact: Path) -> None:
     """Prove an artifact again, on this machine."""
     from chronos_export.artifact.reading import open_artifact
 
-    open_artifact(artifact)  # refuse a damaged one before anything heavy is imported
-    with console.libraries():
+    with console.waiting("verify"):
+        open_artifact(artifact)  # refuse a damaged one before anything heavy is imported
+    with stage("total", console.report), console.libraries():
         with stage("start", console.report):
             from chronos_export.exporting.export import validate_artifact
 
@@ -32,13 +33,14 @@ def validate(console: Console, artifact: Path) -> None:
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=Place())
 @talking
 def inspect(console: Console, artifact: Path) -> None:
     """Verify an artifact's files and say what it is."""
     from chronos_export.artifact.reading import open_artifact
 
-    manifest = open_artifact(artifact).manifest
+    with console.waiting("verify"):
+        manifest = open_artifact(artifact).manifest
     size = sum(record.bytes for record in manifest.files.values())
     shown = {
         "artifact": artifact,

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from threading import RLock
+from time import monotonic
 from typing import Any
 
 import click
@@ -28,10 +29,7 @@ from chronos_export.progress import Event
 
 CLEAR = "\r\x1b[2K"
 STAGE, USUAL_COLUMNS = 12, 80  # width of a stage's name, and of a terminal that does not say
-LIVE, LOGGED = (
-    0.25,
-    1.5,
-)  # seconds of silence after which a stage is shown again: on a terminal, and elsewhere
+LIVE, LOGGED = 0.25, 1.0  # seconds of silence until a stage is shown again: on a terminal, elsewhere
 
 
 class Console:
@@ -84,6 +82,19 @@ class Console:
                 self.note(f"warning: {event.message}")
             elif self.as_json or self.is_live or event.fraction == 1.0 or stages.is_silent:
                 self._show(event)
+
+    @contextmanager
+    def waiting(self, name: str) -> Iterator[None]:
+        """Say nothing of what is done in the block, unless it takes long."""
+        begin = monotonic()
+        with self._alone():
+            self._watched().take(Event(name, None, 0.0))
+        yield
+        with self._alone():
+            end = Event(name, 1.0, monotonic() - begin)
+            self._watched().take(end)
+            if self._watched().has_said_since(begin):
+                self._show(end)
 
     def result(self, content: dict[str, Any], text: str) -> None:
         """Say how it ended: `content` with --json, `text` without."""

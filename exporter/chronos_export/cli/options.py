@@ -5,15 +5,29 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
+from chronos_export.artifact.naming import located
 from chronos_export.cli.console import Console
 from chronos_export.errors import UsageError
 
 NAME = "chronos-export"
 COMPLETION = "_CHRONOS_EXPORT_COMPLETE"  # set by the shell that asks for completions
+
+
+class Place(click.Path):
+    """A path, refused at once if no file can be called so."""
+
+    def __init__(self, **kinds: bool) -> None:
+        super().__init__(path_type=Path, **kinds)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.Path.convert`."""
+        located(value)
+        return super().convert(value, param, ctx)
 
 
 class Option(click.Option):

@@ -29,7 +29,8 @@ class Stages:
     ) -> None:
         self._lock, self._again, self._silence = lock, again, silence
         self._open: dict[str, tuple[Event, float]] = {}  # name -> last event and when it came; innermost last
-        self._said, self._over = monotonic(), Flag()
+        self._began = self._said = monotonic()
+        self._over = Flag()
         if silence is not None:
             Thread(target=self._watch, daemon=True).start()
 
@@ -48,6 +49,10 @@ class Stages:
     def is_silent(self) -> bool:
         """Whether nothing was shown for so long that something should be."""
         return self._silence is not None and monotonic() - self._said >= self._silence
+
+    def has_said_since(self, moment: float) -> bool:
+        """Return whether something was shown since a moment of `time.monotonic`."""
+        return self._said > max(moment, self._began)
 
     def end(self) -> None:
         """Say nothing more."""

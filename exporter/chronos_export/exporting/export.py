@@ -84,7 +84,8 @@ def export(
             write_graphs(checkpoint, staging.folder, precision)
         engines = build_engines(staging.folder, plan.profiles, engine, precision, report)
         (staging.folder / VALIDATION).mkdir()
-        sessions = cpu_sessions(staging.folder, precision.name)
+        with stage("open", report):
+            sessions = cpu_sessions(staging.folder, precision.name)
         proof = prove(checkpoint, sessions, engines, precision, report, staging.folder / VALIDATION)
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
@@ -129,7 +130,9 @@ def validate_artifact(path: Path | str, report: Report = ignore) -> Proof:
             )
     engines = [EngineInfo.from_entry(entry, artifact.path) for entry in artifact.manifest.engines]
     precision = precision_of(artifact.manifest.dtype)
-    return prove(checkpoint, cpu_sessions(artifact.path, precision.name), engines, precision, report)
+    with stage("open", report):
+        sessions = cpu_sessions(artifact.path, precision.name)
+    return prove(checkpoint, sessions, engines, precision, report)
 
 
 def _tuned(sessions: dict[str, Session], checkpoint: Checkpoint) -> Limits:
