@@ -25,7 +25,7 @@ torch.set_num_threads(1)  # the models are tiny: threads would only wait for eac
 @pytest.fixture
 def own_signals() -> Iterator[None]:
     """For tests that call `main`, which leaves its handlers behind."""
-    kinds = (signal.SIGINT, signal.SIGTERM)
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(kind) for kind in kinds]
     yield
     for kind, handler in zip(kinds, handlers, strict=True):

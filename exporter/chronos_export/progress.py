@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,19 @@ class Stage:
     def step(self, fraction: float | None = None, message: str = "") -> None:
         """Report a share below 1: the end is reported once, by the end."""
         self._tell(None if fraction is None else min(fraction, 0.99), message)
+
+    def counted(self, items: Sequence[T], what: str, begin: float, end: float) -> Iterator[T]:
+        """Give the items, and report each before it is worked on: `upstream, case 12/43`.
+
+        Args:
+            items: What is worked on, one after the other.
+            what: What is said before the number.
+            begin: How much of the stage is done before the first.
+            end: How much of it is done after the last.
+        """
+        for number, item in enumerate(items):
+            self.step(begin + (end - begin) * number / len(items), f"{what} {number + 1}/{len(items)}")
+            yield item
 
     def end(self) -> None:
         self._tell(1.0, "")

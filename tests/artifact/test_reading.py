@@ -10,7 +10,7 @@ import pytest
 
 from chronos_export.artifact.manifest import read_manifest
 from chronos_export.artifact.reading import open_artifact
-from chronos_export.errors import IntegrityError, UsageError
+from chronos_export.errors import IntegrityError
 from tests.helpers.published import MANIFEST, generation_of, make
 
 
@@ -73,31 +73,3 @@ def test_linked_file(artifact: Path, tmp_path: Path) -> None:
     (artifact / "validation").symlink_to(tmp_path / "outside")
     with pytest.raises(IntegrityError, match="link"):
         open_artifact(artifact)
-
-
-def test_open_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no folder"):
-        open_artifact(tmp_path / "nothing")
-    with pytest.raises(IntegrityError, match="not an artifact"):
-        open_artifact(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("given", "said", "fix"),
-    [
-        ("my own", "no folder my own", "chronos-export --model demo --batch 100 -o 'my own'"),
-        ("here/mine", "no folder here/mine", "chronos-export --model demo --batch 100 -o here/mine"),
-        ("some/model", "no folder some/model", "chronos-export --model some/model --batch 100 -o model"),
-        ("here/model.onnx", "here/model.onnx is a file", "name the folder: here"),
-    ],
-)
-def test_what_is_no_folder(
-    given: str, said: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model of the hub is exported first; a path that only lacks its last part is a path."""
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "model.onnx").write_text("a graph")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=said) as error:
-        open_artifact(given)
-    assert error.value.fix == fix

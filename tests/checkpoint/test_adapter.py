@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from chronos import Chronos2Pipeline
+from chronos.chronos2 import Chronos2Model
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from chronos_export.checkpoint.loading import load_checkpoint, load_reference
 from chronos_export.checkpoint.quiet import quiet
-from chronos_export.errors import IntegrityError
+from chronos_export.errors import IntegrityError, UsageError
 from tests.helpers.checkpoints import forecast, make_adapter, make_checkpoint, make_model, refusal
 
 
@@ -105,3 +108,20 @@ def test_an_option_that_we_do_not_know(toy: Path, tmp_path: Path, option: str) -
 def test_an_adapter_of_another_kind_is_refused(mine: Path) -> None:
     (mine / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
     assert "IA3" in refusal(mine).summary
+
+
+def test_an_adapter_with_a_bias_that_has_no_place(tmp_path: Path, toy: Path) -> None:
+    """peft trains it, and cannot merge it; fetching it again would not help."""
+    for target, mergeable in (("self_attention.q", False), ("output_patch_embedding.output_layer", True)):
+        folder = tmp_path / target
+        lora = LoraConfig(r=2, lora_alpha=4, target_modules=[target], lora_bias=True)
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            get_peft_model(Chronos2Model.from_pretrained(toy), lora).save_pretrained(folder)
+        if mergeable:
+            load_checkpoint(str(folder))
+            continue
+        error = refusal(folder)
+        assert isinstance(error, UsageError)
+        assert "cannot be merged: it trained a bias (lora_bias) for" in error.summary
+        assert error.fix == "train it again with LoraConfig(lora_bias=False)"

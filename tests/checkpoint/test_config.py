@@ -8,6 +8,7 @@ import pytest
 
 from chronos_export.errors import IntegrityError, UsageError
 from tests.helpers.checkpoints import edit_config, refusal
+from tests.helpers.published import make
 
 
 def test_folder_without_config(mine: Path) -> None:
@@ -40,3 +41,11 @@ def test_another_model_is_named(mine: Path, changes: dict[str, object], said: st
 def test_spoiled_config(mine: Path, text: str) -> None:
     (mine / "config.json").write_text(text)
     assert isinstance(refusal(mine), IntegrityError)
+
+
+def test_an_artifact_is_no_checkpoint(tmp_path: Path) -> None:
+    """What it was made from is."""
+    error = refusal(make(tmp_path / "artifact"))
+    assert isinstance(error, UsageError)
+    assert "is an artifact" in error.summary
+    assert error.fix == "chronos-export --model demo"

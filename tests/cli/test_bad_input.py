@@ -82,6 +82,10 @@ def with_nan(folder: Path) -> Path:
     return edit_weights(folder, {"shared.weight": torch.full((2, 6), torch.nan)})
 
 
+def with_another_activation(folder: Path) -> Path:
+    return edit_config(folder, dense_act_fn="gelu_new")
+
+
 def another_model(folder: Path) -> Path:
     return edit_config(folder, architectures=["LlamaForCausalLM"], model_type="llama", chronos_config=None)
 
@@ -93,6 +97,7 @@ def another_model(folder: Path) -> Path:
         (pickled, 2, "pytorch_model.bin"),
         (truncated, 5, "truncated"),
         (with_nan, 5, "shared.weight"),
+        (with_another_activation, 2, "activation 'gelu_new', which cannot be exported"),
         (another_model, 2, "LlamaForCausalLM (llama), not Chronos-2"),
     ],
 )
@@ -130,6 +135,16 @@ def test_unknown_options(refuse: Refuse) -> None:
     assert "--bach" in refuse(2, "--bach", 100)
     assert "nonsense" in refuse(2, "nonsense")
     assert "ARTIFACT" in refuse(2, "validate")
+    assert "fix: chronos-export validate --help" in refuse(2, "validate")
+
+
+def test_a_group_without_its_command(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plugin"])
+    said = "error: plugin needs a command\n  allowed: build\n  fix: chronos-export plugin build\n"
+    assert (ended.value.code, *capfd.readouterr()) == (2, "", said)
 
 
 def test_output(refuse: Refuse, toy: Path) -> None:
@@ -211,6 +226,7 @@ def test_artifact_of_a_newer_schema(refuse: Refuse) -> None:
 
 def test_no_artifact(refuse: Refuse) -> None:
     assert "no folder" in refuse(2, "validate", "nowhere")
+    assert "--model demo" not in refuse(2, "validate", "nowhere")
     assert "manifest.json" in refuse(5, "inspect", ".")
 
 

@@ -102,7 +102,7 @@ def test_what_failed_is_published_only_with_its_verdict(
             load(wrong.path)
         assert len(warned) == 1
     with pytest.raises(AccuracyError, match="onnxruntime on unsorted_ids"):
-        validate_artifact(wrong.path)
+        validate_artifact(wrong.path, source=near)
 
 
 def test_whose_rounding_costs_too_much_is_published_only_with_its_verdict(

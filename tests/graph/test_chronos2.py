@@ -278,5 +278,5 @@ def test_narrow_weights_take_half_the_room(name: str, small: Path, graphs_of: Gr
 def test_an_unknown_activation_is_refused() -> None:
     model = rewrite(make_model("toy"))
     model.sizes = replace(model.sizes, activation="tanh")
-    with pytest.raises(UsageError, match="'tanh' cannot be exported"):
+    with pytest.raises(UsageError, match="'tanh', which cannot be exported"):
         write_graph(model)

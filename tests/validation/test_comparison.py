@@ -200,7 +200,10 @@ def test_progress_is_reported(upstream: Chronos2Model, session: TorchSession) ->
     fractions = [event.fraction for event in events if event.fraction is not None]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert any("mine/univariate" in event.message for event in events)
+    messages = [event.message for event in events]
+    for what in ("upstream", "upstream in float64", "mine"):
+        assert messages.count(f"{what}, case 1/2") == messages.count(f"{what}, case 2/2") == 1
+    assert any(message.startswith("mine/univariate, case 1/") for message in messages)
 
 
 def test_every_case_has_a_name_of_its_own_and_is_the_same_every_time() -> None:

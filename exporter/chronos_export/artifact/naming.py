@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chronos_export.errors import UsageError
+from chronos_export.errors import MachineError, UsageError
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 FOLDER = "./"  # begins the name of a folder, which no hub id begins with
@@ -19,7 +22,10 @@ NOT_A_NAME = {errno.ENAMETOOLONG: "its name is too long", errno.ELOOP: "its link
 
 def is_hub_id(source: str) -> bool:
     """Return whether `source` can only be a model on the hub."""
-    return HUB_ID.fullmatch(source) is not None and not Path(source).exists()
+    try:
+        return HUB_ID.fullmatch(source) is not None and not Path(source).exists()
+    except OSError:  # too long a name, say; not one of the hub's either
+        return False
 
 
 def recorded_source(source: str) -> str:
@@ -56,6 +62,25 @@ def default_output(source: str, batch: tuple[int, ...] = ()) -> Path:
     return Path(f"{name}-b{'-'.join(str(rows) for rows in batch)}" if batch else name)
 
 
+def at_home(path: Path | str) -> Path:
+    """Return a path with the `~` at its beginning replaced, if there is one.
+
+    Raises:
+        UsageError: It is the home of nobody.
+    """
+    text = os.fspath(path)
+    if not text.startswith("~"):
+        return Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{text} cannot be found: there is no user {text.partition('/')[0].removeprefix('~')}",
+            allowed="~ for your own home, ~user for another's",
+            fix=f"./{text}, if it is a folder of that name",
+        ) from error
+
+
 def located(path: Path | str) -> Path:
     """Return where `path` lies: absolute, `~` and links followed. Nothing need be there.
 
@@ -63,18 +88,11 @@ def located(path: Path | str) -> Path:
         UsageError: No file here can be called so.
     """
     text = os.fspath(path)
-    if not _is_text(text):
-        raise _not_text(text)
-    try:
-        found = Path(os.path.realpath(Path(text).expanduser()))
-    except RuntimeError as error:
-        user = text.partition("/")[0]
-        raise UsageError(
-            f"{text} cannot be found: there is no user {user.removeprefix('~')}",
-            allowed="~ for your own home, ~user for another's",
-            fix=f"./{text}, if it is a folder of that name",
-        ) from error
-    _require_name(found, text)
+    _require_text(text)
+    with _said_of(text):
+        found = Path(os.path.realpath(at_home(text)))
+        _require_text(str(found))
+        _touch(found)
     return found
 
 
@@ -85,27 +103,41 @@ def destination(path: Path | str) -> Path:
         UsageError: As `located`, or the name leaves no room for the longer one it has while it is built.
     """
     target = located(path)
-    _require_name(target.with_name(f".{target.name}.staging.{LONGEST_PID}"), str(path))
+    with _said_of(path):
+        _touch(target.with_name(f".{target.name}.staging.{LONGEST_PID}"))  # what it is called meanwhile
     return target
 
 
-def _require_name(place: Path, given: str) -> None:
-    try:
-        place.lstat()
+def _touch(place: Path) -> None:
+    """Look at a path, which need not lead anywhere."""
+    with suppress(FileNotFoundError, NotADirectoryError):
         place.stat()
+
+
+@contextmanager
+def _said_of(given: Path | str) -> Iterator[None]:
+    """Say why a path cannot be looked at."""
+    try:
+        yield
     except OSError as error:
         if error.errno in NOT_A_NAME:
             raise UsageError(
                 f"{given} cannot be used: {NOT_A_NAME[error.errno]}", allowed="the name of a file or folder"
             ) from error
+        raise MachineError(
+            f"{given} cannot be reached: {error.strerror}",
+            allowed="a path that you may enter",
+            fix=f"ls -ld {shlex.quote(str(Path(given).parent))}",
+        ) from error
 
 
-def _is_text(text: str) -> bool:
+def _require_text(name: str) -> None:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise _not_text(name) from error
+    if "\0" in name:
+        raise UsageError(f"{name!r} is not the name of a file", allowed="names without a NUL")
 
 
 def _not_text(text: str) -> UsageError:

@@ -25,6 +25,7 @@ from chronos_export.artifact.hashing import hash_file
 from chronos_export.artifact.manifest import CARD, Manifest
 from chronos_export.artifact.replacing import put_in_place, recover, require_replaceable, sync
 from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError
+from chronos_export.progress import Report, ignore, stage
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -44,7 +45,7 @@ class Staging:
 
 @contextmanager
 def publish(
-    destination: Path | str, *, overwrite: bool = False, keep_failed: bool = False
+    destination: Path | str, *, overwrite: bool = False, keep_failed: bool = False, report: Report = ignore
 ) -> Iterator[Staging]:
     """Give a staging folder; publish it at `destination` when the block ends, drop it when it raises.
 
@@ -53,6 +54,7 @@ def publish(
         overwrite: Replace an artifact that is there.
         keep_failed: When the block raises, keep what it made as `<destination>.failed`, or `.failed-2` and so
             on where that is taken.
+        report: Told while files are hashed and written to the disk.
 
     Raises:
         UsageError: The destination exists, is a file, has no parent, or is being built by another process.
@@ -60,7 +62,7 @@ def publish(
     """
     target = Path(os.path.realpath(Path(destination).expanduser()))
     check_destination(target, overwrite)
-    folder = target.with_name(f".{target.name}.staging.{os.getpid()}")
+    folder, is_published = target.with_name(f".{target.name}.staging.{os.getpid()}"), False
     try:
         with _lock(target):
             for stale in _stagings(target):
@@ -72,9 +74,17 @@ def publish(
                 folder.mkdir()
                 staging = Staging(folder)
                 yield staging
-                _finish(staging)
+                with stage("publish", report):
+                    _finish(staging)
                 check_destination(target, overwrite)
-                put_in_place(folder, target)
+                with interruption.deferred():  # from here on it is published, old files removed and all
+                    put_in_place(folder, target)
+                    _remove(folder)
+                    is_published = True
+            except KeyboardInterrupt as stop:
+                if not is_published:
+                    stop.add_note("nothing was published")
+                raise
             except Exception:
                 if keep_failed and folder.is_dir() and interruption.exit_code() is None:
                     folder.rename(_unused(target, "failed"))

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from chronos_export.artifact.manifest import Manifest, digest_of, manifest_text, parse_manifest
-from chronos_export.artifact.naming import is_hub_id
+from chronos_export.artifact.manifest import NAME, Manifest, digest_of, manifest_text, parse_manifest
+from chronos_export.artifact.mistaken import linked, mistaken
+from chronos_export.artifact.naming import at_home, located
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import AccuracyWarning, IntegrityError, UsageError
 from chronos_export.untrusted.files import Unusable, plain_file, read_verified
@@ -91,6 +92,8 @@ class Artifact:
             raise self._refusal(name, error) from error
 
     def _refusal(self, name: str, why: Unusable) -> IntegrityError:
+        if (self.folder / name).resolve() != self.folder.resolve() / name:
+            return linked(self.path, name)
         return IntegrityError(
             f"{self.path / name} {why}",
             allowed="the files as they were published",
@@ -152,15 +155,17 @@ def with_artifact(
         digest: Of the artifact that is wanted; any will do if None.
 
     Raises:
-        UsageError: There is no such folder, or `digest` is none.
+        UsageError: There is no such folder, it is something else (a checkpoint, a folder of artifacts), or
+            `digest` is none.
         IntegrityError: A file is missing, altered or not a plain file, or schema or artifact are others.
     """
-    folder = Path(path).expanduser()
+    located(path)
+    folder = at_home(path)
     _require_digest(digest)
     text: bytes | None = None
     for attempt in range(ATTEMPTS):
         try:
-            _require_folder(folder, str(path))
+            _require_manifest(folder)
             text = manifest_text(folder)
             artifact = Artifact(folder, parse_manifest(text, folder), digest_of(text), folder.absolute())
             artifact._require(digest)
@@ -192,24 +197,10 @@ def _text_now(folder: Path) -> bytes | None:
         return None
 
 
-def _require_folder(folder: Path, named: str) -> None:
-    if folder.is_dir():
-        return
-    if folder.with_name(f".{folder.name}.old").is_dir():  # it is being replaced, see replacing.py
+def _require_manifest(folder: Path) -> None:
+    """Refuse what is no artifact's folder, but not one that is just being replaced; see replacing.py."""
+    if not folder.is_dir() and folder.with_name(f".{folder.name}.old").is_dir():
         time.sleep(PAUSE)
-        if folder.is_dir():
-            return
-    raise UsageError(
-        f"{named} is a file" if folder.exists() else f"there is no folder {named}",
-        allowed="the folder of an artifact that chronos-export published",
-        fix=_how_to_have(folder),
-    )
-
-
-def _how_to_have(folder: Path) -> str:
-    """What helps someone who named `folder`, which is none: perhaps a file, perhaps a model on the hub."""
-    if folder.exists():
-        return f"name the folder: {folder.parent}"
-    on_the_hub = is_hub_id(str(folder)) and not folder.parent.exists()
-    model, output = (str(folder), folder.name) if on_the_hub else ("demo", str(folder))
-    return shlex.join(["chronos-export", "--model", model, "--batch", "100", "-o", output])
+    file = folder / NAME
+    if not file.exists() or file.is_symlink():
+        raise mistaken(folder)

@@ -119,6 +119,7 @@ def merge(folder: Path, skeleton: nn.Module, base: nn.Module) -> nn.Module:
 
     Raises:
         MachineError: peft is not installed.
+        UsageError: It has biases that cannot be merged.
         IntegrityError: The configuration is not a LoRA adapter's of this model, or a weight is missing,
             unknown, mis-shaped or not finite.
     """
@@ -136,11 +137,26 @@ def merge(folder: Path, skeleton: nn.Module, base: nn.Module) -> nn.Module:
                 f"{folder / CONFIG} does not fit Chronos-2: {type(error).__name__}: {error}",
                 allowed="the adapter_config.json peft saved beside these weights",
             ) from error
+        _require_mergeable(folder, adapted)
         tensors = weights.read(expected)
         adapted = get_peft_model(base, _for_peft(lora, names))
         set_peft_model_state_dict(adapted, tensors)
         merged: nn.Module = adapted.merge_and_unload()
     return merged
+
+
+def _require_mergeable(folder: Path, adapted: nn.Module) -> None:
+    """peft can train a bias beside a layer that has none; merged, there is no place for it."""
+    for name, module in adapted.named_modules():
+        if (
+            any(getattr(module, "lora_bias", {}).values())
+            and getattr(module.get_base_layer(), "bias", None) is None
+        ):
+            raise UsageError(
+                f"{folder} cannot be merged: it trained a bias (lora_bias) for {name}, which has none",
+                allowed="a LoRA adapter trained with lora_bias=False",
+                fix="train it again with LoraConfig(lora_bias=False)",
+            )
 
 
 def read_lora(file: Path) -> Lora:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from chronos_export.artifact.manifest import NAME as MANIFEST
+from chronos_export.artifact.manifest import read_manifest
 from chronos_export.artifact.model_config import Activation, ModelConfig
 from chronos_export.checkpoint.source import FETCH_AGAIN, NAMES, TRY_DEMO
 from chronos_export.errors import IntegrityError, UsageError
@@ -37,7 +40,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / "config.json"
     if not file.is_file():
-        raise UsageError(f"{folder} has no config.json: it is not a checkpoint", allowed=NAMES, fix=TRY_DEMO)
+        raise _no_checkpoint(folder)
     config = read_json(file)
     if config.get("architectures") != ["Chronos2Model"] or "chronos_config" not in config:
         raise UsageError(
@@ -57,6 +60,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     except RecordError as error:
         raise not_ours(file, error) from error
     return known
+
+
+def _no_checkpoint(folder: Path) -> UsageError:
+    if not (folder / MANIFEST).is_file():
+        return UsageError(f"{folder} has no config.json: it is not a checkpoint", allowed=NAMES, fix=TRY_DEMO)
+    return UsageError(
+        f"{folder} is an artifact, which is what an export makes; --model is what it was made from",
+        allowed=NAMES,
+        fix=shlex.join(["chronos-export", "--model", read_manifest(folder).checkpoint.source]),
+    )
 
 
 def _kind(config: dict[str, Any]) -> str:

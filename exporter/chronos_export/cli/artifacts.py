@@ -9,20 +9,21 @@ import click
 
 from chronos_export.cli.console import Console
 from chronos_export.cli.lines import engine_line, proof_lines, proof_result
-from chronos_export.cli.options import as_lines, talking
+from chronos_export.cli.options import Place, as_lines, talking
 from chronos_export.progress import stage
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=Place())
 @click.option("--model", "source", metavar="DIR", help="Its checkpoint, if not beside the artifact or here.")
 @talking
 def validate(console: Console, artifact: Path, source: str | None) -> None:
     """Prove an artifact again, on this machine."""
     from chronos_export.artifact.reading import open_artifact
 
-    open_artifact(artifact)  # refuse a damaged one before anything heavy is imported
-    with console.libraries():
+    with console.waiting("verify"):
+        open_artifact(artifact)  # refuse a damaged one before anything heavy is imported
+    with stage("total", console.report), console.libraries():
         with stage("start", console.report):
             from chronos_export.exporting.export import validate_artifact
 
@@ -33,13 +34,14 @@ def validate(console: Console, artifact: Path, source: str | None) -> None:
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=Place())
 @talking
 def inspect(console: Console, artifact: Path) -> None:
     """Verify an artifact's files and say what it is."""
     from chronos_export.artifact.reading import open_artifact
 
-    opened = open_artifact(artifact)
+    with console.waiting("verify"):
+        opened = open_artifact(artifact)
     manifest, made_from = opened.manifest, opened.manifest.checkpoint
     size = sum(record.bytes for record in manifest.files.values())
     shown = {

@@ -10,7 +10,7 @@ import click
 
 from chronos_export.cli.console import Console
 from chronos_export.cli.lines import build_line, proof_lines, proof_result
-from chronos_export.cli.options import Command, Option, as_lines, talking
+from chronos_export.cli.options import Command, Option, Place, as_lines, talking
 from chronos_export.engine.choice import RUNTIMES, EngineOptions
 from chronos_export.engine.requirements import ATTENTIONS, RTX_DEFAULT
 from chronos_export.graph.dtypes import ALIASES, DTYPES
@@ -86,14 +86,14 @@ of_output = partial(click.option, cls=Option, section="Output")
 )
 @of_engine(
     "--timing-cache",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Place(dir_okay=False),
     metavar="FILE",
     help="Read and extended by tensorrt, so that later builds are quicker.",
 )
 @of_output(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=Place(),
     metavar="DIR",
     help="The artifact's folder; by default chronos-2, or chronos-2-b100 with --batch 100.",
 )
@@ -145,7 +145,7 @@ def command(
         return
 
     console.note(plan.why)
-    with console.libraries():
+    with stage("total", console.report), console.libraries():
         with stage("start", console.report):
             from chronos_export.exporting.export import export
         artifact = export(

@@ -5,7 +5,9 @@ Nothing heavy is imported before a command needs it, so that help, completion an
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import click
@@ -15,7 +17,8 @@ from chronos_export import interruption
 from chronos_export.cli.artifacts import inspect, validate
 from chronos_export.cli.console import Console
 from chronos_export.cli.export import command as export
-from chronos_export.cli.options import NAME, Group
+from chronos_export.cli.options import COMPLETION, NAME, Group, in_our_words
+from chronos_export.cli.output import open_missing
 from chronos_export.cli.tools import bench, completion, doctor, plugin
 from chronos_export.errors import ChronosExportError, UsageError
 
@@ -31,6 +34,8 @@ Exit codes:
   130  interrupted (Ctrl-C, SIGINT)
   143  terminated (SIGTERM)
 """
+INTERRUPTED = 130
+ENDED = {129: "the terminal was closed", INTERRUPTED: "interrupted", 143: "terminated"}
 FOR_ALL = ("as_json", "quiet", "verbose")  # options that may stand before a command as well as after it
 
 
@@ -74,25 +79,49 @@ for subcommand in (export, validate, inspect, doctor, completion, plugin, bench)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    if COMPLETION in os.environ:
+        cli.main(prog_name=NAME, complete_var=COMPLETION)
     interruption.watch()
+    _hush_after_an_interruption()
+    open_missing()
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(as_json="--json" in arguments)
-    try:
-        code = cli.main(arguments or ["--help"], prog_name=NAME, standalone_mode=False, obj=console) or 0
-    except click.Abort:
-        console.note("interrupted: nothing was published")
-        code = interruption.exit_code() or interruption.INTERRUPTED
-    except click.ClickException as error:
-        code = error.exit_code
-        console.error(UsageError(error.format_message(), fix=f"{NAME} --help"), code)
-    except ChronosExportError as error:
-        code = error.exit_code
-        console.error(error, code)
-    except Exception as error:
-        code = interruption.exit_code() or ChronosExportError.exit_code
-        if code == ChronosExportError.exit_code:
-            console.error(error, code)
+    with redirect_stdout(console.out), redirect_stderr(console.err):  # for what click and Python print
+        try:
+            code = _run(arguments or ["--help"], console)
+            interruption.ignore()
+        except KeyboardInterrupt as stop:
+            interruption.ignore()
+            code = interruption.exit_code() or INTERRUPTED
+            console.interrupted(": ".join([ENDED[code], *getattr(stop, "__notes__", ())]), code)
     sys.exit(code)
+
+
+def _hush_after_an_interruption() -> None:
+    """A constructor that a signal cuts short leaves an object whose destructor may complain."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda error: None if interruption.exit_code() else before(error)
+
+
+def _run(arguments: list[str], console: Console) -> int:
+    """Run the command line and return its code. What goes wrong is said, but for an interruption."""
+    failure: Exception
+    try:
+        with cli.make_context(NAME, arguments, obj=console) as context:
+            cli.invoke(context)
+        return 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except ChronosExportError as error:
+        failure, code = error, error.exit_code
+    except click.ClickException as error:
+        failure, code = in_our_words(error), UsageError.exit_code
+    except Exception as error:
+        if interruption.exit_code() is not None:
+            raise KeyboardInterrupt from error  # what the first one was turned into
+        failure, code = error, ChronosExportError.exit_code
+    console.error(failure, code)
+    return code
 
 
 if __name__ == "__main__":

@@ -5,13 +5,29 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
+from chronos_export.artifact.naming import located
 from chronos_export.cli.console import Console
+from chronos_export.errors import UsageError
 
 NAME = "chronos-export"
+COMPLETION = "_CHRONOS_EXPORT_COMPLETE"  # set by the shell that asks for completions
+
+
+class Place(click.Path):
+    """A path, refused at once if no file can be called so."""
+
+    def __init__(self, **kinds: bool) -> None:
+        super().__init__(path_type=Path, **kinds)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.Path.convert`."""
+        located(value)
+        return super().convert(value, param, ctx)
 
 
 class Option(click.Option):
@@ -70,6 +86,12 @@ def talking(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_console
 
 
+def in_our_words(error: click.ClickException) -> UsageError:
+    """Return click's complaint about the arguments as one of ours."""
+    context = getattr(error, "ctx", None)
+    return UsageError(error.format_message(), fix=f"{context.command_path if context else NAME} --help")
+
+
 def as_lines(content: dict[str, Any]) -> str:
     """Names and values, a line each; what is empty or None is left out."""
     lines = []
@@ -79,5 +101,6 @@ def as_lines(content: dict[str, Any]) -> str:
         elif isinstance(value, list):
             value = ", ".join(str(item) for item in value)
         if value not in (None, ""):
+            value = str(value).replace("\n", " ")
             lines.append(f"{name.replace('_', ' '):18}{value}")
     return "\n".join(lines)

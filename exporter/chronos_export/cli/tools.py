@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from chronos_export.cli.console import Console
-from chronos_export.cli.options import NAME, as_lines, talking
+from chronos_export.cli.options import COMPLETION, NAME, Place, as_lines, talking
 from chronos_export.errors import MachineError, UsageError
 
 
@@ -18,26 +18,27 @@ def doctor(console: Console) -> None:
     """Say what this machine has: versions, runtimes, GPUs. Nothing is fetched."""
     from chronos_export.machine.doctor import as_text, examine
 
-    found = examine()
+    with console.waiting("examine"):
+        found = examine()
     console.result(found, as_text(found))
     for problem in found["problems"]:
         raise MachineError(problem["summary"], fix=problem["fix"])
 
 
-@click.group()
+@click.group(invoke_without_command=True)
 def plugin() -> None:
     """The TensorRT plugin for group attention."""
+    if click.get_current_context().invoked_subcommand is None:
+        raise UsageError("plugin needs a command", allowed="build", fix=f"{NAME} plugin build")
 
 
 @plugin.command("build")
 @click.option(
     "--include-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(file_okay=False),
     help="Folder of TensorRT's headers; by default TENSORRT_INCLUDE_DIR or where packages put them.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the libraries go."
-)
+@click.option("-o", "--output", type=Place(), metavar="DIR", help="Where the libraries go.")
 @click.option("--arch", metavar="SM[,SM]", help="GPUs to compile for: 90 or 80,90. All of them by default.")
 @talking
 def build(console: Console, include_dir: Path | None, output: Path | None, arch: str | None) -> None:
@@ -55,7 +56,7 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
 
 
 @click.command()
-@click.argument("artifact", required=False, type=click.Path(path_type=Path))
+@click.argument("artifact", required=False, type=Place())
 @click.option(
     "--rows", type=click.IntRange(min=20), default=100, show_default=True, help="Rows of the large batches."
 )
@@ -74,7 +75,7 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(file_okay=False),
     default=Path("benchmarks"),
     show_default=True,
     help="Folder for the table, the JSON and the plot.",
@@ -122,4 +123,4 @@ def completion(shell: str) -> None:
     script = get_completion_class(shell)
     if script is None:
         raise UsageError(f"no completion for {shell}", allowed="bash, zsh, fish")
-    click.echo(script(root, {}, NAME, "_CHRONOS_EXPORT_COMPLETE").source())
+    click.echo(script(root, {}, NAME, COMPLETION).source())

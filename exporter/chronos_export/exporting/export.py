@@ -83,22 +83,24 @@ def export(
     """
     plan = check(Request(source, batch, output, revision, dtype, engine, overwrite))
     precision, source = precision_of(plan.request.dtype), plan.request.source
-    with publish(plan.target, overwrite=overwrite, keep_failed=keep_failed) as staging:
+    with publish(plan.target, overwrite=overwrite, keep_failed=keep_failed, report=report) as staging:
         with stage("load", report):
             checkpoint = load_checkpoint(source, revision, report)
         with stage("export", report):
             write_graphs(checkpoint, staging.folder, precision)
         engines = build_engines(staging.folder, plan.profiles, engine, precision, report)
         (staging.folder / VALIDATION).mkdir()
-        sessions = cpu_sessions(Folder(staging.folder), precision.name)
-        digests = {info: hash_file(info.path).sha256 for info in engines}
+        with stage("open", report):
+            sessions = cpu_sessions(Folder(staging.folder), precision.name)
+            digests = {info: hash_file(info.path).sha256 for info in engines}
         answers = staging.folder / VALIDATION
         proof = prove(checkpoint, sessions, digests, precision, report, answers, accept_failed_validation)
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
         entries = [info.as_entry(staging.folder) for info in engines]
         staging.manifest = _manifest(checkpoint, plan, entries, proof, limits)
-    return open_artifact(plan.output)
+    with stage("verify", report):
+        return open_artifact(plan.output)
 
 
 def write_graphs(checkpoint: Checkpoint, folder: Path, precision: Precision) -> None:
@@ -139,7 +141,9 @@ def validate_artifact(path: Path | str, report: Report = ignore, *, source: str 
         digest = artifact.manifest.files[entry["path"]].sha256
         engines[EngineInfo.from_entry(entry, artifact.path)] = digest
     precision = precision_of(artifact.manifest.dtype)
-    return prove(checkpoint, cpu_sessions(artifact, precision.name), engines, precision, report)
+    with stage("open", report):
+        sessions = cpu_sessions(artifact, precision.name)
+    return prove(checkpoint, sessions, engines, precision, report)
 
 
 def load_source(artifact: Artifact, source: str | None = None, report: Report = ignore) -> Checkpoint:

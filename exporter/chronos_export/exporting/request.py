@@ -17,6 +17,7 @@ from chronos_export.checkpoint.config import read_config
 from chronos_export.checkpoint.source import ADAPTER, Place, locate
 from chronos_export.engine.choice import EngineOptions, choose, require
 from chronos_export.errors import MachineError, UsageError
+from chronos_export.graph.activations import require_activation
 from chronos_export.graph.dtypes import NARROW, WEIGHT_BYTES, dtype_named
 from chronos_export.progress import Report
 from chronos_export.runtime.cpu_runtimes import require_cpu_runtime
@@ -177,6 +178,7 @@ def _with_checkpoint(plan: Plan, place: Place) -> Plan:
     }
     if not known["adapter"]:
         config = read_config(place.folder)
+        require_activation(str(config.get("dense_act_fn") or config.get("feed_forward_proj", "relu")))
         _check_limits(plan.request.engine, config["chronos_config"])
         known |= {name: config.get(name) for name in SIZES}
         _check_room(plan, place.weights_bytes)

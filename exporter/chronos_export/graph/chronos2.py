@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from chronos_export.errors import UsageError
 from chronos_export.graph import group_attention as body
+from chronos_export.graph.activations import require_activation
 from chronos_export.graph.builder import GraphBuilder
 from chronos_export.graph.int8 import quantized_product
 from chronos_export.graph.precision import PRECISIONS, Precision
@@ -313,14 +313,13 @@ def _residual_mlp(
 
 
 def _activate(g: GraphBuilder, s: m.Sizes, x: str) -> str:
+    require_activation(s.activation)
     if s.activation == "relu":
         g.non_negative.add(out := str(g.Relu(x)))
         return out
     if s.activation == "gelu":
         return str(g.Gelu(x))
-    if s.activation in ("silu", "swish"):
-        return str(g.Mul(x, g.Sigmoid(x)))
-    raise UsageError(f"the activation {s.activation!r} cannot be exported", allowed="relu, gelu, silu")
+    return str(g.Mul(x, g.Sigmoid(x)))  # silu, or swish, as it is called too
 
 
 def _values(tensor: Tensor) -> NDArray[np.float32]:

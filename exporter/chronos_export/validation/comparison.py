@@ -135,28 +135,27 @@ def validate(
         candidates: Name to session; `<name>/univariate` is reported apart.
         cases: The inputs.
         precision: What the candidates compute in; it sets what they are allowed.
-        report: Told after every runner.
+        report: Told before every case.
         folder: Where to leave the inputs and upstream's answers in Polygraphy's format, and all results as
             JSON; or None.
     """
     exact, lone = in_float64(reference), [case for case in cases if case.is_univariate]
     with stage("validate", report) as progress, quiet_polygraphy():
-        answers = [ask(UpstreamRunner(reference), case) for case in cases]
-        progress.step(0.3, REFERENCE)
+        steps = progress.counted(cases, f"{REFERENCE}, case", 0.0, 0.3)
+        answers = [ask(UpstreamRunner(reference), case) for case in steps]
         narrow = None if precision.name == "float32" else in_precision(reference, precision)
-        tolerances = {
-            case.name: tolerance(exact, narrow, case, answer)
-            for case, answer in zip(cases, answers, strict=True)
-        }
-        progress.step(0.5, f"{REFERENCE} in float64")
+        answered = list(zip(cases, answers, strict=True))
+        exactly = progress.counted(answered, f"{REFERENCE} in float64, case", 0.3, 0.6)
+        tolerances = {case.name: tolerance(exact, narrow, case, answer) for case, answer in exactly}
         forecasts: Forecasts = {}
         for number, (name, session) in enumerate(candidates.items()):
-            for runner, chosen in (
-                (SessionRunner(session, name), cases),
-                (SessionRunner(session, f"{name}/univariate", univariate=True), lone),
+            begin, middle, end = (0.6 + 0.4 * (number + part) / len(candidates) for part in (0, 0.5, 1))
+            for runner, chosen, share in (
+                (SessionRunner(session, name), cases, (begin, middle)),
+                (SessionRunner(session, f"{name}/univariate", univariate=True), lone, (middle, end)),
             ):
-                forecasts |= {(runner.name, case.name): _attempt(runner, case) for case in chosen}
-                progress.step(0.5 + 0.4 * (number + 1) / len(candidates), runner.name)
+                for case in progress.counted(chosen, f"{runner.name}, case", *share):
+                    forecasts[runner.name, case.name] = _attempt(runner, case)
         verdict = _judge_all(reference, precision, tolerances, forecasts)
         if folder is not None:
             save_answers(folder, cases, answers)

@@ -113,7 +113,8 @@ def prove(
         AccuracyError: A forecast is not upstream's, rounding costs too much on real series, or nothing ran.
         MachineError: Rounding cannot be judged: the real series are not installed.
     """
-    reference, cases = load_reference(checkpoint), cases_of(checkpoint.config)
+    with stage("reference", report):
+        reference, cases = load_reference(checkpoint), cases_of(checkpoint.config)
     # A CPU computes a tf32 export in float32, and is held to that.
     held_to = precision_of("float32") if precision.is_exact else precision
     verdict = validate(reference.model, sessions, cases, held_to, report, folder)
