@@ -28,6 +28,7 @@ from chronos_export.graph.writing import (
     ALIGNMENT,
     ALLOWED_OPERATORS,
     GENERAL,
+    INLINED,
     UNIVARIATE,
     WEIGHTS,
     operators_in,
@@ -79,7 +80,7 @@ def test_two_fresh_processes_write_the_same_bytes(small: Path, tmp_path: Path) -
         folder.mkdir()
         subprocess.run([sys.executable, "-c", WRITE, str(small), str(folder)], check=True)
         digests.append({f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()})
-    assert set(digests[0]) == {GENERAL, UNIVARIATE, WEIGHTS}
+    assert set(digests[0]) == {GENERAL, INLINED, UNIVARIATE, WEIGHTS}
     assert digests[0] == digests[1]
 
 

@@ -19,6 +19,7 @@ from chronos_export.exporting.export import export
 from chronos_export.graph import int8
 from chronos_export.graph.precision import precision_of
 from chronos_export.graph_contract import WEIGHTS
+from chronos_export.machine.packages import is_installed
 from chronos_export.pipeline.model import SessionModel
 from chronos_export.runtime import cpu_runtimes
 from chronos_export.runtime.onnxruntime_session import OrtSession
@@ -30,18 +31,25 @@ from chronos_export.validation.comparison import validate
 from chronos_export.validation.quantile_loss import LossChange, require_small, weighted_quantile_loss
 from chronos_export.validation.tolerance import with_scaled_stream
 from tests.helpers.checkpoints import make_model
+from tests.helpers.engines import needs_rtx
 from tests.helpers.published import copy_without_restored_order, printed_commands, run_printed
 from tests.helpers.upstream import UpstreamSession
 
 SESSIONS = {"float16": OrtSession, "bfloat16": OpenVinoSession, "int8": OrtSession}
-EXACT = ("float32", "tf32")
+EXACT = ("float32", pytest.param("tf32", marks=needs_rtx))
 
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The demo checkpoint in every type."""
     folder = tmp_path_factory.mktemp("narrow")
-    return {dtype: export("demo", output=folder / dtype, dtype=dtype).path for dtype in (*EXACT, *SESSIONS)}
+    made = {
+        dtype: export("demo", output=folder / dtype, dtype=dtype).path for dtype in ("float32", *SESSIONS)
+    }
+    if is_installed("tensorrt-rtx"):
+        engine = EngineOptions("tensorrt-rtx", attention="none", context=64, horizon=16)
+        made["tf32"] = export("demo", (4,), folder / "tf32", dtype="tf32", engine=engine).path
+    return made
 
 
 @pytest.mark.parametrize("dtype", SESSIONS)

@@ -321,7 +321,7 @@ MUTANTS = [
         "norm subtracts the mean",
         (
             "mean = g.ReduceMean(g.Pow",
-            "x = g.Sub(x, g.ReduceMean(x, g.ints(-1)))\n    mean = g.ReduceMean(g.Pow",
+            "x = g.Sub(x, g.ReduceMean(x, g.ints(-1)))\n        mean = g.ReduceMean(g.Pow",
         ),
     ),
     _graph("final norm missing", ('return _norm(g, "final_norm", encoder.final_norm, x)', "return x")),

@@ -59,7 +59,13 @@ def test_it_says_what_is_here_and_what_each_extra_would_add() -> None:
         "packages": {"onnxruntime": version("onnxruntime")},
         "install": "",
     }
-    assert found["extras"]["base"]["packages"].keys() == {"click", "filelock", "numpy", "psutil"}
+    assert found["extras"]["base"]["packages"].keys() == {
+        "click",
+        "filelock",
+        "narwhals",
+        "numpy",
+        "psutil",
+    }
     for name in ("openvino", "tensorrt", "rtx", "pipeline", "export"):
         assert found["extras"][name]["packages"] == {}
         assert "pip install " in found["extras"][name]["install"]

@@ -51,7 +51,7 @@ def test_every_runtime_is_one_extra_of_one_package() -> None:
 
 
 def test_the_base_install_is_small() -> None:
-    assert closure(()) == {"chronos-export", "click", "filelock", "numpy", "psutil"}
+    assert closure(()) == {"chronos-export", "click", "filelock", "narwhals", "numpy", "psutil"}
 
 
 def test_a_missing_package_is_an_import_error_with_the_command() -> None:

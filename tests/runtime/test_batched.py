@@ -30,9 +30,15 @@ class Device(TorchSession):
     events: list[str]
 
     def start(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Answer:
+        return self._begun(self.run(context, group_ids, future_covariates))
+
+    def start_univariate(self, context: Floats, future_covariates: Floats) -> Answer:
+        return self._begun(self.run_univariate(context, future_covariates))
+
+    def _begun(self, forecast: Floats) -> Answer:
         number = sum(event.startswith("begun") for event in self.events)
         self.events.append(f"begun {number}")
-        return Answer(self, number, self.run(context, group_ids, future_covariates))
+        return Answer(self, number, forecast)
 
 
 def test_a_call_is_begun_before_the_last_forecast_is_taken() -> None:

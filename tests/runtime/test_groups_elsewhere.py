@@ -119,7 +119,10 @@ def test_a_named_runtime_does_not_do_with_less(opened: Open, engine: StandIn) ->
 def test_calls_are_cut_where_padding_would_cost_more(
     opened: Open, engine: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shapes are free, so padding is work; but where the calls are small, two take longer than one."""
+    """Shapes are free, so padding is work; but where the calls are small, two take longer than one.
+
+    A short group among the long ones of a call pads it by less than a tenth, another one by more.
+    """
     context, _, future = inputs(20, 120)
     context[10:, :100] = np.nan
     batched(opened()).forecast(context, np.arange(20) // 2, 2, future)
@@ -127,4 +130,4 @@ def test_calls_are_cut_where_padding_would_cost_more(
     engine.calls.clear()
     monkeypatch.setattr(opening, "LEAST", 0)
     batched(opened()).forecast(context, np.arange(20) // 2, 2, future)
-    assert sorted(engine.calls) == [(10, 32), (10, 128)]
+    assert sorted(engine.calls) == [(8, 32), (12, 128)]
