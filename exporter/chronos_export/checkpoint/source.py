@@ -89,15 +89,21 @@ def _weights_bytes(folder: Path) -> int:
 
 
 def _bytes_to(running: Stage) -> type[tqdm]:
-    """A progress bar that draws nothing and tells `running` how much of the bytes have come."""
+    """A progress bar that draws nothing and tells `running` how much has come; before hub 1.3, in files."""
+    counts_bytes = False
 
     class Bytes(tqdm):  # type: ignore[misc]  # tqdm has no types
         def __init__(self, *args: object, **kwargs: object) -> None:
-            super().__init__(*args, **{**kwargs, "file": io.StringIO()})
+            kwargs.pop("name", None)  # of a kind of bars, known to the hub's own class alone
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})
 
         def display(self, *args: object, **kwargs: object) -> None:
-            if self.unit == "B" and self.total:
+            nonlocal counts_bytes
+            counts_bytes |= self.unit == "B"
+            if self.total and self.unit == "B":
                 running.step(self.n / self.total, f"{self.total / 1e6:.0f} MB from the hub")
+            elif self.total and not counts_bytes:
+                running.step(self.n / self.total, f"{self.total} files from the hub")
 
     return Bytes
 
