@@ -25,7 +25,7 @@ FLOAT32 = precision_of("float32")
 def test_an_attention_that_is_none() -> None:
     with pytest.raises(UsageError, match="unknown attention 'flash'") as raised:
         require(EngineOptions(runtime="tensorrt-rtx", attention="flash"), (100,))
-    assert raised.value.allowed == "plugin, body"
+    assert raised.value.allowed == "plugin, body, none"
 
 
 @needs_rtx

@@ -251,6 +251,7 @@ def test_what_is_listed_is_built_for(tmp_path: Path, dtype: str) -> None:
     """Each of them, in every dtype: TensorRT-RTX lists more than it can build."""
     assert set(RTX_DEFAULT) < set(RTX_CAPABILITIES)
     make_graph(tmp_path / "model.onnx", dtype=dtype, product=True)
+    make_graph(tmp_path / "univariate.onnx", blocks=0, univariate=True)
     options = EngineOptions("tensorrt-rtx", compute_capabilities=RTX_CAPABILITIES)
-    (info,) = build_engines(tmp_path, [3], options, FLOAT32, report=lambda event: None)
-    assert info.compute_capabilities == RTX_CAPABILITIES
+    built = build_engines(tmp_path, [3], options, FLOAT32, report=lambda event: None)
+    assert [info.compute_capabilities for info in built] == [RTX_CAPABILITIES] * 2

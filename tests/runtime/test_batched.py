@@ -30,9 +30,15 @@ class Device(TorchSession):
     events: list[str]
 
     def start(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Answer:
+        return self._begin(self.run(context, group_ids, future_covariates))
+
+    def start_univariate(self, context: Floats, future_covariates: Floats) -> Answer:
+        return self._begin(self.run_univariate(context, future_covariates))
+
+    def _begin(self, forecast: Floats) -> Answer:
         number = sum(event.startswith("begun") for event in self.events)
         self.events.append(f"begun {number}")
-        return Answer(self, number, self.run(context, group_ids, future_covariates))
+        return Answer(self, number, forecast)
 
 
 def test_a_call_is_begun_before_the_last_forecast_is_taken() -> None:
@@ -49,7 +55,8 @@ def test_a_call_is_begun_before_the_last_forecast_is_taken() -> None:
         quantiles=len(config.quantiles),
     )
     context = np.random.default_rng(0).standard_normal((6, 40), dtype=np.float32)
-    ids = np.array([0, 0, 1, 1, 2, 2])
+    ids = np.array([0, 0, 1, 1, 2, 3])  # two calls of groups, two of univariate rows
     forecast = batched.forecast(context, ids, 1, None)
     assert_forecast_as_upstream(forecast, upstream, context, ids)
-    assert device.events == ["begun 0", "begun 1", "taken 0", "begun 2", "taken 1", "taken 2"]
+    one_behind = [event for call in range(1, 4) for event in (f"begun {call}", f"taken {call - 1}")]
+    assert device.events == ["begun 0", *one_behind, "taken 3"]
