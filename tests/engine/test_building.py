@@ -181,10 +181,10 @@ def test_limits_beyond_the_model(graph: Path, tmp_path: Path, limits: dict[str, 
 
 def test_limits_a_graph_does_not_state_must_be_given(tmp_path: Path) -> None:
     graph = make_graph(tmp_path / "model.onnx", limits=None)
-    with pytest.raises(UsageError, match="how long its horizon may be"):
-        build(graph, tmp_path)
     with pytest.raises(UsageError, match="how long its context may be"):
-        build(graph, tmp_path, horizon=16)
+        build(graph, tmp_path)
+    with pytest.raises(UsageError, match="how long its horizon may be"):
+        build(graph, tmp_path, context=32)
     assert build(graph, tmp_path, context=32, horizon=16).context == 32
 
 

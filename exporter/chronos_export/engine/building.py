@@ -124,12 +124,12 @@ def build_engine(
     attention = NO_ATTENTION if graph.is_univariate else attention
     check_machine(runtime, attention, plugin, compute_capabilities)
     plugin = plugin if attention == "plugin" else None
-    horizon = graph.limit("horizon", horizon)
+    context, horizon = graph.limit("context", context), graph.limit("horizon", horizon)
     memory = memory or memory_for(
         runtime == "tensorrt" or list(compute_capabilities) == [device_capability()]
     )
     sizes = replace(graph.sizes, dense=attention == "body")
-    planned = plan_profiles(_check_batch(batch), graph.limit("context", context), horizon, sizes, memory)
+    planned = plan_profiles(_check_batch(batch), context, horizon, sizes, memory)
     with (
         stage("engine", report) as running,
         tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as work,
