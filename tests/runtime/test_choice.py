@@ -124,3 +124,13 @@ def test_a_gpu_that_is_not_there_is_named(artifact: Artifact) -> None:
 def test_an_engine_record_survives_the_manifest(with_engine: Artifact) -> None:
     (entry,) = with_engine.manifest.engines
     assert EngineInfo.from_entry(entry, with_engine.path).runtime == "tensorrt"
+
+
+def test_a_type_that_the_runtime_lacks_on_a_cpu_is_refused_at_once(
+    artifact: Artifact, machine: Facts
+) -> None:
+    in_bfloat16 = replace(artifact, manifest=replace(artifact.manifest, dtype="bfloat16"))
+    with pytest.raises(MachineError, match="onnxruntime cannot compute bfloat16 on a CPU") as error:
+        choose(in_bfloat16, "onnxruntime")
+    assert error.value.fix == f"load({str(artifact.path)!r}, runtime='openvino')"
+    assert str(choose(in_bfloat16, "onnxruntime", "cuda")) == "onnxruntime on cuda"

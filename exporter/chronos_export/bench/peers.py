@@ -117,6 +117,7 @@ def _ours(
     def ready() -> Answer:
         limits, graphs = tuned(), opened()
         if isinstance(graphs, SideBySide):
+            _open_late(graphs)
             _open_late(graphs.single_threaded)
         return _forward(SessionModel(Model.over(graphs, limits, settings)))
 

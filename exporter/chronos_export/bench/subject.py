@@ -91,15 +91,21 @@ def _draw_weights(model: Chronos2Model) -> None:
 
 def random_subject(config: Chronos2CoreConfig, work: Path) -> Subject:
     """Random weights of a configuration; the checkpoint and its graphs are written to `work`."""
-    torch.manual_seed(0)
-    with quiet():
-        model = Chronos2Model(config).eval()
-        _draw_weights(model)
-        model.save_pretrained(work / "checkpoint")
+    model = random_checkpoint(config, work / "checkpoint")
     graphs = OrtSession(Folder(graphs_of(model, work / "float32", "float32")))
     limits = tune(graphs, model.chronos_config.input_patch_size, model.chronos_config.context_length)
     name = f"random weights, layers: {config.num_layers}, width: {config.d_model}"
     return Subject(name, model, work / "checkpoint", work, limits)
+
+
+def random_checkpoint(config: Chronos2CoreConfig, folder: Path) -> Chronos2Model:
+    """Write a checkpoint of random weights, always the same, and return its model."""
+    torch.manual_seed(0)
+    with quiet():
+        model = Chronos2Model(config).eval()
+        _draw_weights(model)
+        model.save_pretrained(folder)
+    return model
 
 
 def published_subject(path: Path, work: Path) -> Subject:

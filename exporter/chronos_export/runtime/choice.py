@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.reading import Artifact
 from chronos_export.artifact.rebuild import rebuild_command
-from chronos_export.errors import UsageError
+from chronos_export.errors import MachineError, UsageError
 from chronos_export.machine.gpu import device_capability
 from chronos_export.machine.packages import extra, install_command, is_installed, runtime_extra
 from chronos_export.machine.tensorrt import MODULES
@@ -56,7 +56,15 @@ def choose(artifact: Artifact, runtime: str = AUTO, device: str = AUTO) -> Choic
     """
     _check(runtime, device)
     if runtime != AUTO:
-        return Choice(runtime, device if device != AUTO else DEVICES[runtime][0], "asked for by name")
+        where = device if device != AUTO else DEVICES[runtime][0]
+        dtype = artifact.manifest.dtype
+        if (runtime, where) == (ONNXRUNTIME, CPU) and ONNXRUNTIME not in CPU_RUNTIMES[dtype]:
+            raise MachineError(
+                f"onnxruntime cannot compute {dtype} on a CPU",
+                allowed=f"{', '.join(CPU_RUNTIMES[dtype])}; or onnxruntime on a GPU",
+                fix=f"load({str(artifact.path)!r}, runtime={CPU_RUNTIMES[dtype][0]!r})",
+            )
+        return Choice(runtime, where, "asked for by name")
     if device == CPU:
         return choose_for_graphs(artifact, CPU)
     here, elsewhere = engines_here(artifact)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from chronos_export.errors import MachineError, UsageError
-from chronos_export.graph_contract import GENERAL, OUTPUT, UNIVARIATE, WEIGHTS
+from chronos_export.graph_contract import GENERAL, OUTPUT, UNIVARIATE
 from chronos_export.machine.cpu import available_cores
 from chronos_export.machine.packages import extra, install_command, owners, runtime_extra
 from chronos_export.runtime.onnx_weights import BFLOAT16, Weight, weights_of
-from chronos_export.runtime.session import Files, Floats, Ints, SingleThreaded
+from chronos_export.runtime.session import Files, Floats, Graphs, HeldFiles, Ints
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -26,7 +26,7 @@ PROVIDERS = {
 
 
 class OrtSession:
-    """Both graphs on onnxruntime. Safe to call from several threads; see `SideBySide`.
+    """Both graphs on onnxruntime, see `Graphs`. Safe to call from several threads; see `SideBySide`.
 
     Args:
         files: Where `model.onnx`, `univariate.onnx` and their weights are.
@@ -35,21 +35,21 @@ class OrtSession:
 
     Raises:
         UsageError: If the device is not one of these.
-        MachineError: If onnxruntime cannot use the device or starts another one instead.
+        MachineError: If onnxruntime cannot use the device or starts another one instead; on a CPU, by the
+            first call of a graph, if it has no kernels for its type.
     """
 
     def __init__(self, files: Files, device: str = "cpu", threads: int = 0) -> None:
         self.provider, self._threads = _provider(device), threads
 
-        def open_graph(name: str, graph: bytes, weights: memoryview, threads: int = 1) -> _OrtGraph:
+        def open_graph(name: str, graph: bytes, weights: memoryview, threads: int = threads) -> _OrtGraph:
             return _OrtGraph(files.path / name, graph, weights, self.provider, threads)
 
-        self.single_threaded = SingleThreaded(files, open_graph)
-        graphs = {name: bytes(files.read(name)) for name in (GENERAL, UNIVARIATE)}
-        weights = files.read(WEIGHTS)
-        with ThreadPoolExecutor(2) as pool:  # onnxruntime opens a graph on one core
-            opened = pool.map(lambda name: open_graph(name, graphs[name], weights, threads), graphs)
-            self._general, self._univariate = opened
+        held = HeldFiles(files, (GENERAL, UNIVARIATE))
+        self._graphs = Graphs(held, open_graph)
+        self.single_threaded = Graphs(held, partial(open_graph, threads=1))
+        if self.provider != PROVIDERS["cpu"]:
+            self._graphs.open()  # so that what is missing is missed now
 
     @property
     def workers(self) -> int:
@@ -58,11 +58,11 @@ class OrtSession:
 
     def run(self, context: Floats, group_ids: Ints, future_covariates: Floats) -> Floats:
         """See `Session.run`."""
-        return self._general(context=context, group_ids=group_ids, future_covariates=future_covariates)
+        return self._graphs.run(context, group_ids, future_covariates)
 
     def run_univariate(self, context: Floats, future_covariates: Floats) -> Floats:
         """See `Session.run_univariate`."""
-        return self._univariate(context=context, future_covariates=future_covariates)
+        return self._graphs.run_univariate(context, future_covariates)
 
 
 def _provider(device: str) -> str:

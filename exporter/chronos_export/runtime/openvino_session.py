@@ -14,7 +14,7 @@ from chronos_export.graph_contract import INLINED, UNIVARIATE, WEIGHTS
 from chronos_export.machine.cpu import available_cores
 from chronos_export.machine.openvino import import_openvino
 from chronos_export.runtime.onnx_weights import with_weights
-from chronos_export.runtime.session import Files, Floats, Ints, SingleThreaded
+from chronos_export.runtime.session import Files, Floats, Graphs, HeldFiles, Ints
 
 NAMES = (INLINED, UNIVARIATE)
 
@@ -34,11 +34,12 @@ class OpenVinoSession:
             workers = threads or available_cores()
             return _Graph(graph, weights, {"NUM_STREAMS": workers, "INFERENCE_NUM_THREADS": workers})
 
-        self.single_threaded = SingleThreaded(files, open_for_workers, NAMES)
         shared = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
-        graphs = [bytes(files.read(name)) for name in NAMES]
-        weights = files.read(WEIGHTS)
+        held = HeldFiles(files, NAMES)
+        graphs, weights = [bytes(held.read(name)) for name in NAMES], held.read(WEIGHTS)
         self._general, self._univariate = (_Graph(graph, weights, shared) for graph in graphs)
+        held.release()
+        self.single_threaded = Graphs(held, open_for_workers, NAMES)
 
     @property
     def workers(self) -> int:

@@ -3,7 +3,7 @@
     onnxruntime_session.py  the ONNX graphs on onnxruntime
     openvino_session.py     the same on OpenVINO
     tensorrt_session.py     an engine
-    SingleThreaded          the graphs of another session, opened once more for calls side by side
+    Graphs                  both graphs of an artifact, each opened by its first call
 
 A session answers exactly the rows it is given; cutting a batch into calls is the work of `batching.py`.
 """
@@ -11,7 +11,7 @@ A session answers exactly the rows it is given; cutting a batch into calls is th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -110,8 +110,30 @@ class SideBySide(Session, Protocol):
         ...
 
 
-class SingleThreaded:
-    """Both graphs with one thread a call. Each takes memory from its first call on.
+class HeldFiles:
+    """Graphs that were read and verified, and their weights until a first graph has been made of them.
+
+    Args:
+        files: Where they are, and where weights are read from again for another graph.
+        names: The graphs.
+    """
+
+    def __init__(self, files: Files, names: Sequence[str]) -> None:
+        self.path, self._files = files.path, files
+        self._content = {name: files.read(name) for name in (*names, WEIGHTS)}
+
+    def read(self, name: str) -> memoryview:
+        """See `Files.read`."""
+        held = self._content.get(name)
+        return self._files.read(name) if held is None else held
+
+    def release(self) -> None:
+        """Let go of the weights, of which a runtime has made its own."""
+        self._content.pop(WEIGHTS, None)
+
+
+class Graphs:
+    """Both graphs. Each takes time and memory from its first call on: many processes call but one.
 
     Args:
         files: Where the graphs and their weights are.
@@ -123,7 +145,7 @@ class SingleThreaded:
     """
 
     def __init__(
-        self, files: Files, open_graph: OpenGraph, names: tuple[str, str] = (GENERAL, UNIVARIATE)
+        self, files: HeldFiles, open_graph: OpenGraph, names: tuple[str, str] = (GENERAL, UNIVARIATE)
     ) -> None:
         self._files, self._open_graph, self._names = files, open_graph, names
         self._lock, self._opened = threading.Lock(), dict[str, Graph]()
@@ -137,6 +159,11 @@ class SingleThreaded:
         """See `Session.run_univariate`."""
         return self._graph(self._names[1])(context=context, future_covariates=future_covariates)
 
+    def open(self) -> None:
+        """Open both graphs now."""
+        for name in self._names:
+            self._graph(name)
+
     def _graph(self, name: str) -> Graph:
         with self._lock:
             if name not in self._opened:
@@ -148,4 +175,5 @@ class SingleThreaded:
                         fix=f"load({str(self._files.path)!r}) again",
                     ) from error
                 self._opened[name] = self._open_graph(name, bytes(graph), weights)
+                self._files.release()
             return self._opened[name]
