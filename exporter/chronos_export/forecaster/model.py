@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from chronos_export.artifact.reading import with_artifact
 from chronos_export.runtime.batched import BatchedSession
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.choice import choose
 from chronos_export.runtime.opening import files_read, open_session
-from chronos_export.runtime.session import Session
+from chronos_export.runtime.session import Floats, Session
+
+
+class Rows(Protocol):
+    """What answers rows: `BatchedSession`, or what is called alike."""
+
+    @property
+    def patch(self) -> int:
+        """Return the time steps of one token."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Return the longest context, time steps."""
+        ...
+
+    def forecast(
+        self,
+        context: NDArray[Any],
+        group_ids: NDArray[Any] | None,
+        output_patches: int,
+        future_covariates: NDArray[Any] | None,
+    ) -> Floats:
+        """Forecast rows; see `BatchedSession.forecast`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +49,7 @@ class Model:
         chronos_config: The checkpoint's entry of that name.
     """
 
-    rows: BatchedSession
+    rows: Rows
     chronos_config: dict[str, Any]
 
     @classmethod
