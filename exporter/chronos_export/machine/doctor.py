@@ -20,6 +20,7 @@ ADDS = {
     "rtx": "engines of TensorRT-RTX, built without a GPU",
     "pipeline": "load and accelerate, which give upstream's pipeline",
     "export": "exporting and proving, beside a runtime",
+    "serve": "a server, beside a runtime; in an environment without export",
 }
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
