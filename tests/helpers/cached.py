@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from filelock import FileLock
@@ -30,3 +31,23 @@ def node_packages(*packages: str) -> Path:
             subprocess.run(command, cwd=folder, check=True, timeout=300)
             (folder / "done").touch()
     return folder / "node_modules"
+
+
+def virtual_environment(name: str, *packages: str) -> Path:
+    """The Python of an environment with some packages, made of this one's version.
+
+    Args:
+        name: Of its folder; another list of packages needs another name.
+        packages: As pip takes them.
+    """
+    folder = cache() / name
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            uv = [sys.executable, "-m", "uv", "--quiet"]
+            subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True, timeout=300)
+            install = [*uv, "pip", "install", "--python", python, *packages]
+            subprocess.run(install, check=True, timeout=300)
+            (folder / "done").touch()
+    return python

@@ -25,10 +25,12 @@ from chronos_export.serving.admission import Admission
 from chronos_export.serving.batcher import Batcher, OneRequest
 from chronos_export.serving.observing import Observer, say_fault
 from chronos_export.serving.refusals import INTERNAL, message_of, refusal_of
-from chronos_export.serving.tensors import INPUTS, OUTPUT, forecast_tensors
+from chronos_export.serving.tensors import DTYPES, INPUTS, OUTPUT, forecast_tensors
 from chronos_export.serving.timeseries import answer_forecast
+from chronos_export.serving.values import checked
 
 T = TypeVar("T")
+FIXED = "the model of this server is fixed"
 
 
 class HuggingFaceTimeSeriesModel(InferenceModel):  # type: ignore[misc]
@@ -63,10 +65,13 @@ class HuggingFaceTimeSeriesModel(InferenceModel):  # type: ignore[misc]
             tensors = {tensor.name: _array(tensor) for tensor in body.inputs}
             length = _parameter(body.parameters, "prediction_length")
             forecast = forecast_tensors(model, self._batcher.limits, tensors, length)
+            output = InferOutput(OUTPUT, list(forecast.shape), "FP32", data=forecast)
+            if body.from_grpc:
+                output.set_data_from_numpy(forecast)  # its encoder takes no array
             return InferResponse(
                 body.id or str(uuid4()),
                 self.name,
-                [InferOutput(OUTPUT, list(forecast.shape), "FP32", data=forecast)],
+                [output],
                 use_binary_outputs=bool(body.from_grpc or body.use_binary_outputs),
                 requested_outputs=None if body.from_grpc else body.request_outputs,
             )
@@ -110,11 +115,11 @@ class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
 
     async def load(self, model_name: str) -> None:
         """Refuse."""
-        raise NotImplementedError("the model of this server is fixed")
+        raise NotImplementedError(FIXED)
 
     async def unload(self, model_name: str) -> None:
         """Refuse."""
-        raise NotImplementedError("the model of this server is fixed")
+        raise NotImplementedError(FIXED)
 
 
 class Servicer(InferenceServicer):  # type: ignore[misc]
@@ -147,6 +152,12 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             self._observer.request("grpc", status, monotonic() - begin)
         return await context.abort(getattr(grpc.StatusCode, status), message)
 
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Refuse."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, FIXED)
+
+    RepositoryModelUnload = RepositoryModelLoad
+
     async def _infer(self, request: Any) -> Any:
         try:
             self.validate_grpc_request(request)
@@ -173,8 +184,12 @@ def _grpc_status(error: Exception) -> tuple[str, str]:
 
 
 def _array(tensor: InferInput) -> Any:
-    """A tensor's values; kserve's own errors say less, or pass for ours."""
+    """A tensor's values. KServe would take "1" for 1 and 1.5 for an integer, and its errors pass for ours."""
     try:
+        if tensor.data and isinstance(tensor.data, list):
+            kinds = "iu" if tensor.datatype == "INT64" else "iuf"
+            found: Any = checked(tensor.data, kinds).astype(DTYPES[tensor.datatype])
+            return found.reshape(tensor.shape)
         return tensor.as_numpy()
     except Exception as error:
         raise UsageError(

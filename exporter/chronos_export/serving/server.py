@@ -109,7 +109,6 @@ class _Server:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             finally:
-                served.ready = False
                 say("draining", under_way=admission.requests)
                 http.should_exit = True
                 await asyncio.gather(answering, calls.stop(self.limits.seconds))

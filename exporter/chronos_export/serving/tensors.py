@@ -17,7 +17,7 @@ from chronos_export.serving.values import finite, whole
 CONTEXT, IDS, FUTURE = "context", "group_ids", "future_covariates"
 INPUTS = {CONTEXT: ("FP32", [-1, -1]), IDS: ("INT64", [-1]), FUTURE: ("FP32", [-1, -1])}
 OUTPUT = "quantile_preds"
-DTYPES = {"FP32": np.dtype(np.float32), "INT64": np.dtype(np.int64)}
+DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype(np.float32), "INT64": np.dtype(np.int64)}
 
 
 def forecast_tensors(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chronos_export.errors import UsageError
 from chronos_export.runtime.session import Floats
@@ -24,14 +25,30 @@ def numbers(values: Any, name: str) -> Floats:
         UsageError: They are no numbers, have no shape, or are infinite in float32.
     """
     try:
-        found = np.asarray(values)
-        if found.dtype.kind == "O" and all(_is_number(value) for value in found.flat):
-            found = found.astype(np.float64)
-    except (ValueError, TypeError, OverflowError):
-        found = np.empty(0, object)
-    if found.dtype.kind not in "fiu":
-        raise UsageError(f"{name} is no array of numbers", allowed="numbers, or null where one is missing")
-    return finite(found.astype(np.float64), name)
+        found = checked(values, "fiu").astype(np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        allowed = "numbers, or null where one is missing"
+        raise UsageError(f"{name} is no array of numbers", allowed=allowed) from error
+    return finite(found, name)
+
+
+def checked(values: Any, kinds: str) -> NDArray[Any]:
+    """Return nested lists of JSON as an array; null becomes NaN where floating point is allowed.
+
+    Args:
+        values: Of JSON.
+        kinds: Kinds of numpy types that are allowed.
+
+    Raises:
+        ValueError: They are of another type, or have no shape.
+        OverflowError: One is too large.
+    """
+    found = np.asarray(values)
+    if found.dtype.kind == "O" and "f" in kinds and all(_is_number(value) for value in found.flat):
+        found = found.astype(np.float64)
+    if found.dtype.kind not in kinds:
+        raise ValueError(f"a value of another type than {kinds}")
+    return found
 
 
 def finite(values: Any, name: str) -> Floats:
