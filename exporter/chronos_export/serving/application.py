@@ -57,7 +57,8 @@ def application(
     register_time_series_endpoints(app, TimeSeriesDataPlane(models))
     for kind, status in KSERVE_STATUS.items():
         app.add_exception_handler(kind, _with_status(status))
-    app.add_exception_handler(ChronosExportError, _refused)
+    for ours in (ChronosExportError, Exception):
+        app.add_exception_handler(ours, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
     return app
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from chronos_export.errors import ChronosExportError
 from chronos_export.serving.admission import Admission
-from chronos_export.serving.limits import ServingLimits, TooLargeError
+from chronos_export.serving.limits import ServingLimits, SlowError, TooLargeError
 from chronos_export.serving.refusals import message_of, refusal_of
 
 Message = MutableMapping[str, Any]
@@ -23,7 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 Observe = Callable[[str, str, float], None]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 APIS = {"/v2/": "open inference", "/invocations": "sagemaker", "/v1/timeseries/": "timeseries"}
-SLOW, LEFT = 408, 499
+LEFT = 499
 RETRY = 1  # seconds after which a client that was refused may ask again
 
 
@@ -74,13 +74,17 @@ class Guard:
     async def _post(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
             with self._admission.request(_declared(scope)):
-                async with asyncio.timeout(self._limits.seconds):
-                    body = await self._body(receive)
+                body = await self._body_in_time(receive)
                 await self._until_left(scope, body, receive, send)
         except ChronosExportError as error:
             await refuse(send, refusal_of(error).http, message_of(error))
-        except TimeoutError:
-            await refuse(send, SLOW, f"the request did not arrive within {self._limits.seconds:g} s")
+
+    async def _body_in_time(self, receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                return await self._body(receive)
+        except TimeoutError as error:
+            raise SlowError(f"the request did not arrive within {self._limits.seconds:g} s") from error
 
     async def _body(self, receive: Receive) -> bytes:
         pieces, size, more = [], 0, True

@@ -11,6 +11,10 @@ class TooLargeError(UsageError):
     """One request is more than the server takes; HTTP 413."""
 
 
+class SlowError(UsageError):
+    """A request did not arrive in time; HTTP 408."""
+
+
 class BusyError(ChronosExportError):
     """The queue is full, or the server is about to stop; HTTP 429 or 503."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chronos_export.errors import UsageError
-from chronos_export.serving.limits import BusyError, DeadlineError, TooLargeError
+from chronos_export.serving.limits import BusyError, DeadlineError, SlowError, TooLargeError
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Refusal:
 
 _REFUSALS: tuple[tuple[type[Exception], Refusal], ...] = (
     (TooLargeError, Refusal(413, "INVALID_ARGUMENT")),
+    (SlowError, Refusal(408, "DEADLINE_EXCEEDED")),
     (UsageError, Refusal(400, "INVALID_ARGUMENT")),
     (BusyError, Refusal(429, "RESOURCE_EXHAUSTED")),
     (DeadlineError, Refusal(504, "DEADLINE_EXCEEDED")),
