@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import re
 import subprocess
 import time
@@ -19,6 +20,7 @@ from tests.helpers.cached import virtual_environment
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ("tritonclient[http,grpc]>=2.60", "requests>=2.32")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "exporter")}  # this checkout, as it is now
 LINE = re.compile(r"^\{.*\}$", re.MULTILINE)
 
 
@@ -93,9 +95,10 @@ def serving(artifact: Path, folder: Path, *options: str) -> Iterator[Server]:
     command = [environment(), "-m", "chronos_export", "serve", artifact, "--threads", "1", *options]
     ports = ["--port", "0", "--grpc-port", "0"] if "--port" not in options else []
     log = folder / "server.log"
-    env = {"PYTHONPATH": str(ROOT / "exporter"), "PATH": ""}
     with log.open("wb") as lines:
-        process = subprocess.Popen([*command, *ports], stdout=lines, stderr=lines, env=env, cwd=folder)
+        process = subprocess.Popen(
+            [*command, *ports], stdout=lines, stderr=lines, env=ENVIRONMENT, cwd=folder
+        )
     server = Server(process, log)
     try:
         end = time.monotonic() + 120
@@ -114,7 +117,7 @@ def serving(artifact: Path, folder: Path, *options: str) -> Iterator[Server]:
 def run_client(code: str, *arguments: object) -> str:
     """Run Python where the clients are installed, and return what it prints."""
     command = [environment(), "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -382,6 +382,43 @@ for wrong in (
 """
 
 
+def test_a_killed_server_comes_back_on_its_ports(artifact: Path, tmp_path: Path) -> None:
+    with serving(artifact, tmp_path) as server:
+        server.process.kill()
+        server.process.wait()
+    ports = ("--port", str(server.port), "--grpc-port", str(server.grpc_port))
+    with serving(artifact, tmp_path, *ports) as again:
+        assert_serves(again)
+
+
+def test_a_fault_of_ours_is_told_of_without_values() -> None:
+    assert run_client(FAULT).splitlines() == ["500 {'error': 'internal error'}", "ZeroDivisionError", "False"]
+
+
+FAULT = """
+import io, json, logging
+from fastapi.testclient import TestClient
+from kserve.model_repository import ModelRepository
+from chronos_export.serving.application import application
+from chronos_export.serving.kserve_models import FixedRepository, ReadyDataPlane
+from chronos_export.serving.limits import ServingLimits
+from chronos_export.serving.observing import LOG
+class Faulty:
+    name, ready = "faulty", True
+    async def ask(self, work):
+        raise ZeroDivisionError("421337")
+lines = io.StringIO()
+LOG.addHandler(logging.StreamHandler(lines))
+LOG.setLevel(logging.INFO)
+models = ModelRepository()
+app = application(Faulty(), models, ReadyDataPlane(models), FixedRepository(models), ServingLimits())
+answer = TestClient(app, raise_server_exceptions=False).post("/invocations", json={})
+print(answer.status_code, answer.json())
+print(json.loads(lines.getvalue().splitlines()[0])["error"])
+print("421337" in lines.getvalue())
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_half_an_hour_of_load_leaves_memory_flat(artifact: Path, tmp_path: Path) -> None:
