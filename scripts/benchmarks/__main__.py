@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import tempfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -26,9 +25,10 @@ from .apart import run_apart
 from .pictures import draw_growth
 from .records import CutOff, Record, Results
 from .report import as_markdown
-from .sections import REHEARSED, Setting, look, names_of, say, sections
+from .sections import Setting, look, names_of, say, sections
 
-DEFAULTS = {"cpu": {"rows": 100, "minutes": None}, "cuda": {"rows": 2000, "minutes": 9.0}}
+ROWS = {"cpu": 100, "cuda": 2000}
+MINUTES: dict[str, float | None] = {"cpu": None, "cuda": 9.0}
 
 
 def main(given: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(given: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--device", choices=DEFAULTS, default="cpu")
+    parser.add_argument("--device", choices=ROWS, default="cpu")
     parser.add_argument("--rows", type=int, help="of the large batches, at least 20; 100, or 2000 on a GPU")
     parser.add_argument("--layers", type=int, default=12, help="12, the full model, if not given")
     parser.add_argument("--rounds", type=int, default=3, help="at least; quick batches get more")
@@ -62,12 +62,12 @@ def main(given: list[str] | None = None) -> int:
         parser.error(f"--rows {asked.rows}: a batch is at least one group of 20")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # end the section that runs
     with tempfile.TemporaryDirectory() as work:
-        rows = (asked.rows or DEFAULTS[asked.device]["rows"]) // 20 * 20
+        rows = (asked.rows or ROWS[asked.device]) // 20 * 20
         setting = Setting(
             asked.device, rows, asked.layers, asked.rounds, asked.compile, asked.dry_run, Path(work)
         )
         if asked.dry_run:
-            setting = replace(setting, **REHEARSED)
+            setting = setting.rehearsed()
             os.environ["OMP_NUM_THREADS"] = "1"  # threads of such small products only wait for each other
         if asked.device == "cuda" and kernel_library() is None:
             os.environ["CHRONOS_EXPORT_PLUGINS"] = f"{work}/plugins"
@@ -76,7 +76,7 @@ def main(given: list[str] | None = None) -> int:
             if not any(name.startswith(beginning) for name in names):
                 parser.error("\n  ".join([f"no workload is called {beginning!r}; there are:", *names]))
         chosen = [name for name in names if not asked.workload or name.startswith(tuple(asked.workload))]
-        minutes = asked.minutes or (None if asked.dry_run else DEFAULTS[asked.device]["minutes"])
+        minutes = asked.minutes or (None if asked.dry_run else MINUTES[asked.device])
         results = _run(setting, chosen, len(chosen) == len(names), minutes, asked.output)
     print(as_markdown(results))
     return 1 if any(cut.why and not cut.why.startswith("stopped") for cut in results.cut_off) else 0
@@ -95,11 +95,12 @@ def _run(
             results.write(output, as_markdown(results))
 
     why = run_apart(partial(look, setting), results.add, None)
-    if results.machine is None:
+    found = results.machine
+    if found is None:
         raise SystemExit(f"the machine could not be looked at: {why}")
     if not (is_complete or setting.is_rehearsal):
         results = results.earlier(output) or results
-    for name, section in sections(setting, results.machine, names, is_complete).items():
+    for name, section in sections(setting, found, names, is_complete).items():
         say(f"== {name}")
         why = run_apart(section, take, None if end is None else (end - monotonic()) / 2)
         if why or any(cut.section == name for cut in results.cut_off):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from chronos_export.bench.comparison import GROUP
+
 from .growth import FEW, MANY, batch_bytes
 from .layer import CALLS, KERNEL, LAYER
 from .machine import NARROW
 from .peers import DENSE_ONNX, OURS, UPSTREAM
 from .records import Results, Timing
-from .workloads import GROUP, GROUPED, SINGLE, of_rows
+from .workloads import GROUPED, SINGLE, of_rows
 
 LAYERS = 12
 ROWS = {"cpu": 100, "cuda": 2000}  # the sizes that the aims of speed are set at, with `LAYERS`

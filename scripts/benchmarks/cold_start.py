@@ -9,16 +9,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.manifest import read_manifest
 from chronos_export.checkpoint.source import locate
-from chronos_export.machine.tensorrt import is_installed
+from chronos_export.machine.packages import is_installed
 
 from .records import Start
 
 EXPORT, ENGINE = "export, proven", "TensorRT-RTX engine, with no GPU"
-FOR_A_GPU = ("tensorrt-rtx", "--compute-capability", "8.6")
+FOR_A_GPU = ("tensorrt-rtx", "--batch", "100,2000", "--compute-capability", "8.6")
 SCRIPT = Path(__file__).with_name("first_forecast.py")
 SIDES = ("upstream", "ours")
 
@@ -41,9 +41,9 @@ def cold_starts(name: str, checkpoint: Path, say: Callable[[str], None]) -> Iter
 
 
 def export(model: str, checkpoint: Path, artifact: Path) -> Start:
-    """Export and prove a checkpoint in a process of its own; with an engine, if TensorRT-RTX is installed."""
+    """Export and prove a checkpoint in a process of its own; with engines, if TensorRT-RTX is installed."""
     runtime = FOR_A_GPU if is_installed("tensorrt-rtx") else ("onnxruntime",)
-    command = [sys.executable, "-m", "chronos_export", "--model", str(checkpoint), "--batch", "100,2000"]
+    command = [sys.executable, "-m", "chronos_export", "--model", str(checkpoint)]
     command += ["--runtime", *runtime, "-o", str(artifact), "--json"]
     begin = time.time()
     done = subprocess.run(command, capture_output=True, text=True)
@@ -56,15 +56,17 @@ def export(model: str, checkpoint: Path, artifact: Path) -> Start:
 
 
 def engines(model: str, artifact: Path) -> Iterator[Start]:
-    """What the engine of an export took; none if it has none."""
+    """What the engines of an export took; none if it has none."""
     for entry in read_manifest(artifact).engines:
-        yield Start(model, ENGINE, {"build": entry["build_seconds"]}, engine_note(entry))
+        info = EngineInfo.from_entry(entry, artifact)
+        yield Start(model, f"{ENGINE}, {info.graph}", {"build": info.build_seconds}, engine_note(info))
 
 
-def engine_note(entry: dict[str, Any]) -> str:
-    """What an engine is and what it took, from its entry in a manifest."""
-    size, memory = entry["bytes"] / 1e6, entry["peak_rss_bytes"] / 1e6
-    return f"rows {entry['profiles']}, {size:.0f} MB, built in {memory:.0f} MB of memory"
+def engine_note(info: EngineInfo) -> str:
+    """What an engine is and what it took."""
+    admitted = " or ".join(map(str, info.profiles))
+    size, memory = info.bytes / 1e6, info.peak_rss_bytes / 1e6
+    return f"{admitted}; {size:.0f} MB, built in {memory:.0f} MB of memory"
 
 
 def first_forecasts(model: str, folders: dict[str, Path]) -> list[Start]:
@@ -78,7 +80,15 @@ def _first_forecast(model: str, side: str, folder: Path) -> Start:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return Start(model, side, {}, _last_line(done.stderr))
-    return Start(model, side, json.loads(done.stdout.splitlines()[-1]))
+    used, steps = map(json.loads, done.stdout.splitlines()[-2:])
+    return Start(model, side, steps, _memory_note(used))
+
+
+def _memory_note(used: dict[str, float]) -> str:
+    """What a process held; "" where the system does not say."""
+    if "peak_bytes" not in used:
+        return ""
+    return f"{used['resident_bytes'] / 1e6:.0f} MB in memory, at most {used['peak_bytes'] / 1e6:.0f}"
 
 
 def _last_line(text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,18 +17,20 @@ from torch import Tensor
 from chronos_export.artifact.engine_info import EngineInfo
 from chronos_export.artifact.hashing import hash_file
 from chronos_export.bench.comparison import CONTEXT, GROUP, HORIZON
-from chronos_export.engine.choice import EngineOptions, build_engines
+from chronos_export.engine.building import build_engines
+from chronos_export.engine.choice import EngineOptions
 from chronos_export.errors import ChronosExportError, MachineError
 from chronos_export.graph.precision import PRECISIONS
+from chronos_export.graph_contract import GENERAL, UNIVARIATE
 from chronos_export.machine.compiled import plugin_library
 from chronos_export.model.cuda_kernel import register_built
 from chronos_export.model.rewrite import rewrite
 from chronos_export.progress import ignore
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.onnxruntime_session import OrtSession
-from chronos_export.runtime.opening import WHOLE_BATCH
-from chronos_export.runtime.session import Session
-from chronos_export.runtime.tensorrt_loading import load_engine, why_not_here
+from chronos_export.runtime.opening import LEAST, WHOLE_BATCH
+from chronos_export.runtime.session import Folder, Session
+from chronos_export.runtime.tensorrt_loading import LoadedEngine, load_engine, why_not_here
 from chronos_export.runtime.tensorrt_session import GRAPHS, TensorRtSession
 
 from .cold_start import engine_note
@@ -88,13 +91,13 @@ def cuda_peers(subject: Subject, dtype: str, rows: int, device: str) -> Iterator
     yield peer(REWRITTEN, lambda: _Rewritten(subject, dtype, device))
     yield peer(ACCELERATED, lambda: _with_kernel(accelerated(model()), device))
     if dtype != "tf32":
-        yield session(OURS, lambda: (OrtSession(subject.graphs_in(dtype), "cuda"), _WHOLE))
+        yield session(OURS, lambda: (OrtSession(Folder(subject.graphs_in(dtype)), "cuda"), _WHOLE))
     upstream = peer(UPSTREAM, model)
     yield upstream
     yield Peer(labelled(UPSTREAM_BEST, dtype), upstream.open, dtype, SIZES)
     yield peer(CONTIGUOUS, lambda: contiguous_mask(model()))
     for mode in ("reduce-overhead", "default") if few and on_gpu else ():
-        yield peer(f"upstream, {COMPILED} ({mode})", lambda mode=mode: _Compiled(model(), mode))
+        yield peer(f"upstream, {COMPILED} ({mode})", partial(_Compiled, model, mode))
 
 
 _WHOLE = Limits(tokens=WHOLE_BATCH, padding=1.0)
@@ -170,10 +173,11 @@ class CudaGraph:
 class _Compiled:
     """Upstream under torch.compile."""
 
-    def __init__(self, model: Any, mode: str) -> None:
+    def __init__(self, make: Callable[[], Any], mode: str) -> None:
         torch._dynamo.reset()
+        model = make()
         self.device, self.chronos_config = model.device, model.chronos_config
-        self.compiled = torch.compile(model, mode=mode)
+        self.compiled: Any = torch.compile(model, mode=mode)
 
     def __call__(self, **given: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
@@ -181,7 +185,7 @@ class _Compiled:
 
 
 def build_all_engines(subject: Subject, rows: tuple[int, ...], is_rehearsal: bool) -> Iterator[Start]:
-    """Build an engine in every dtype, or ahead of time the first one for a rehearsal; one record each."""
+    """Build the engines in every dtype, or ahead of time the first ones for a rehearsal; a record each."""
     options = EngineOptions(context=LONGEST, horizon=HORIZON)
     if is_rehearsal:
         options = EngineOptions("tensorrt-rtx", CONTEXT, HORIZON, compute_capabilities=("8.6",))
@@ -192,27 +196,33 @@ def build_all_engines(subject: Subject, rows: tuple[int, ...], is_rehearsal: boo
         except ChronosExportError as error:
             yield Start("engines", dtype, {}, str(error).splitlines()[0])
             continue
+        (folder / INFO).write_text(json.dumps([info.as_entry(folder) for info in built]))
         for info in built:
-            entry = info.as_entry(folder)
-            (folder / INFO).write_text(json.dumps(entry))
-            yield Start(
-                "engines", dtype, {"build": info.build_seconds}, f"{info.runtime}, {engine_note(entry)}"
-            )
+            what, note = f"{dtype}, {info.graph}", f"{info.runtime}, {engine_note(info)}"
+            yield Start("engines", what, {"build": info.build_seconds}, note)
         if not built:
             yield Start("engines", dtype, {}, "no TensorRT here can build one: chronos-export doctor")
 
 
 def open_engine(subject: Subject, dtype: str, graphs: int = GRAPHS) -> tuple[Session, Limits]:
-    """The engine that `build_all_engines` built.
+    """The engines of both graphs that `build_all_engines` built.
 
     Raises:
-        MachineError: There is none, or it does not run here.
+        MachineError: There are none, or they do not run here.
     """
     file: Path = subject.work / dtype / INFO
-    if not file.exists():
+    entries = json.loads(file.read_text()) if file.exists() else []
+    if not entries:
         raise MachineError("no engine was built, see the engines")
-    info = EngineInfo.from_entry(json.loads(file.read_text()), file.parent)
-    if obstacle := why_not_here(info):
-        raise MachineError(obstacle)
-    loaded = load_engine(info, hash_file(info.path).sha256, plugin_library(), "")
-    return TensorRtSession(loaded, info, graphs=graphs), Limits(WHOLE_BATCH, 1.0, profiles=info.profiles)
+    infos = [EngineInfo.from_entry(entry, file.parent) for entry in entries]
+    for info in infos:
+        if obstacle := why_not_here(info):
+            raise MachineError(obstacle)
+    general, alone = (next(info for info in infos if info.graph == graph) for graph in (GENERAL, UNIVARIATE))
+    session = TensorRtSession(_loaded(general), _loaded(alone), graphs=graphs)
+    limits = replace(Limits(WHOLE_BATCH, least=LEAST), profiles=general.profiles)
+    return session, replace(limits, univariate_profiles=alone.profiles)
+
+
+def _loaded(info: EngineInfo) -> LoadedEngine:
+    return load_engine(info, hash_file(info.path).sha256, plugin_library(), "")

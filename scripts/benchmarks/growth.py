@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import inf
 
+from chronos_export.bench.comparison import CONTEXT, HORIZON
+
 from .peers import LOOP, OURS, UPSTREAM, UPSTREAM_BEST, Peer, cpu_peers
 from .records import Growth, Timing
 from .subject import Subject
 from .timing import Rules, compare
-from .workloads import CONTEXT, HORIZON, groups_of_20
+from .workloads import groups_of_20
 
 LAYERS = 2
 FEW, MANY = 100, 2000

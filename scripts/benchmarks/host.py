@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from chronos_export.bench.comparison import HORIZON
 from chronos_export.checkpoint.quiet import quiet
 from chronos_export.errors import ChronosExportError
 from chronos_export.pipeline.model import as_pipeline
@@ -17,7 +18,7 @@ from chronos_export.runtime.session import Floats, Session
 from .peers import Peer
 from .records import HostTime
 from .subject import Subject
-from .workloads import HORIZON, Workload, groups_of_20, univariate
+from .workloads import Workload, groups_of_20, univariate
 
 CALLS = ("predict, groups of 20", "predict_df, univariate")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -77,16 +77,18 @@ def make_layer(dtype: str, length: int, rows: int, tokens: int, heads: int, devi
     kind = getattr(torch, "float32" if dtype == "tf32" else dtype)
     generator = torch.Generator(device).manual_seed(0)
     shape = rows // length * length, tokens, heads * HEAD_DIM
-    qkv = [(0.6 * torch.randn(shape, generator=generator, device=device)).to(kind) for _ in range(3)]
+    query, key, value = (
+        (0.6 * torch.randn(shape, generator=generator, device=device)).to(kind) for _ in range(3)
+    )
     begin = torch.arange(shape[0], device=device, dtype=torch.int32) // length * length
     alive = torch.ones(shape[:2], dtype=torch.bool, device=device)
-    return Layer(dtype, length, Arguments(*qkv, begin, begin + length, alive, heads))
+    return Layer(dtype, length, Arguments(query, key, value, begin, begin + length, alive, heads))
 
 
 def layer_peers(layer: Layer) -> Iterator[Peer]:
     """The kernel first. What a peer prepares for a problem, masks and indices, is not timed."""
     for name, prepare in {KERNEL: kernel, **PEERS}.items():
-        yield Peer(name, lambda prepare=prepare: _checked(prepare, layer), layer.dtype)
+        yield Peer(name, partial(_checked, prepare, layer), layer.dtype)
 
 
 def _checked(prepare: Callable[[Arguments], Attend], layer: Layer) -> Answer:
@@ -165,7 +167,9 @@ def varlen(arguments: Arguments) -> Attend:
     def run(given: Arguments) -> Tensor:
         q, k, v = (_packed(x) for x in given[:3])
         q = q if scaled else q * HEAD_DIM**0.5
-        return varlen_attn(q, k, v, limits, limits, length, length, **options).view(given.query.shape)
+        out: Any = varlen_attn(q, k, v, limits, limits, length, length, **options)
+        attended: Tensor = out.view(given.query.shape)
+        return attended
 
     return run
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from chronos_export.machine.cpu import available_cores, cpu_name
 from chronos_export.machine.gpu import driver_version
-from chronos_export.runtime.openvino_session import has_openvino
+from chronos_export.machine.openvino import import_openvino
+from chronos_export.machine.packages import is_installed
 
 from .records import Machine
 from .timing import best_seconds, tf32
@@ -76,7 +79,7 @@ def _gpu_peaks(device: str, seconds: float) -> dict[str, float]:
         narrow = getattr(torch, dtype) if dtype in NARROW else torch.float32
         a, b = (torch.randn(size, size, device=device).to(narrow) for _ in range(2))
         with tf32(dtype == "tf32"):
-            found[dtype] = 2.0 * size**3 / best_seconds(lambda a=a, b=b: a @ b, seconds, device)
+            found[dtype] = 2.0 * size**3 / best_seconds(partial(torch.matmul, a, b), seconds, device)
     return found
 
 
@@ -84,7 +87,7 @@ def _cpu_peaks(seconds: float) -> dict[str, float]:
     """Of a product of the model's sizes in float32, [1552, 768] x [768, 3072], with each library at hand."""
     a, b = torch.randn(1552, 768), torch.randn(768, 3072)
     products: dict[str, Callable[[], object]] = {"torch": lambda: a @ b, "onnxruntime": _onnxruntime(a, b)}
-    if has_openvino():
+    if is_installed("openvino"):
         products["openvino"] = _openvino(a, b)
     flops = 2.0 * a.shape[0] * a.shape[1] * b.shape[1]
     return {name: flops / best_seconds(run, seconds) for name, run in products.items()}
@@ -106,9 +109,8 @@ def _onnxruntime(a: Tensor, b: Tensor) -> Callable[[], object]:
 
 
 def _openvino(a: Tensor, b: Tensor) -> Callable[[], object]:
-    import openvino
-    from openvino import opset13
-
+    openvino = import_openvino()
+    opset13 = importlib.import_module("openvino.opset13")
     left = opset13.parameter(list(a.shape), openvino.Type.f32)
     product = opset13.matmul(left, opset13.constant(b.numpy()), False, False)
     model = openvino.Model([product], [left])

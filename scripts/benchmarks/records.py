@@ -80,7 +80,12 @@ class HostTime:
 
 @dataclass(frozen=True)
 class Growth:
-    """Groups of 20 as the batch grows; `ratio` is ours: seconds per sample of the most rows over the least."""
+    """Groups of 20 as the batch grows.
+
+    Attributes:
+        timings: Of every peer at every number of rows.
+        ratio: Ours: seconds per sample at the most rows over those at the least.
+    """
 
     timings: list[Timing]
     ratio: float

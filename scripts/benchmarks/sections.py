@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from chronos_export.bench.comparison import GROUP
 from chronos_export.engine.plugin_build import build_plugin
 from chronos_export.errors import ChronosExportError
 from chronos_export.machine.compiled import kernel_library, plugin_folder
@@ -25,10 +26,9 @@ from .records import Machine, Record, Start, Timing
 from .subject import Subject, name_of, subject
 from .timing import Rules, compare
 from .work_left import flops_left
-from .workloads import GROUP, workloads
+from .workloads import workloads
 
 Section = Callable[[], Iterator[Record]]
-REHEARSED = {"rows": 40, "layers": 2, "rounds": 1}
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Setting:
     def name(self) -> str:
         """Of the weights."""
         return name_of(self.layers, self.is_rehearsal)
+
+    def rehearsed(self) -> Setting:
+        """The same in the smallest sizes."""
+        return replace(self, rows=40, layers=2, rounds=1, is_rehearsal=True)
 
     def subject(self, layers: int | None = None) -> Subject:
         """The weights, or ones of another number of layers."""

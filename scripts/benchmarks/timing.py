@@ -144,7 +144,8 @@ def _first_run(peer: Peer, work: Any, runs: list[_Run], rules: Rules) -> _Run:
 def _expected(answer: Answer, work: Any, device: str) -> float:
     """Seconds of the batch at the pace of a few rows, which warms up too."""
     few = work.ends()
-    return _timed(answer, few, (few.rows,), device)[0] * work.rows / few.rows
+    seconds, _ = _timed(answer, few, (few.rows,), device)
+    return float(seconds * work.rows / few.rows)
 
 
 def _best_cut(peer: Peer, work: Any, runs: list[_Run], device: str) -> tuple[tuple[int, ...], str]:

@@ -79,7 +79,7 @@ def _in_a_process(side: str, rows: int, asked: argparse.Namespace) -> dict[str, 
 def train(side: str, rows: int, layers: int, steps: int) -> Iterator[Record]:
     """Seconds of a step, and bytes that training added to the process at most."""
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
+    class Watch(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.seconds, self.memory = list[float](), PeakMemory()
 

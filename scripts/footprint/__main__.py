@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chronos_export.bench.subject import full_config, random_checkpoint
+from chronos_export.bench.weights import full_config, random_model
+from chronos_export.checkpoint.quiet import quiet
 from chronos_export.checkpoint.source import locate
 from scripts.footprint.environment import build_wheel, installed_bytes, make_environment, needed_bytes
 from scripts.footprint.measure import Process, first_forecasts, publish_unproven, weight_bytes
@@ -97,7 +98,8 @@ def measure(model: str, work: Path, fresh: Path, rounds: int) -> Iterator[Measur
     checkpoint = locate("demo").folder
     if model != "demo":
         checkpoint = work / "checkpoint"
-        random_checkpoint(full_config(), checkpoint)
+        with quiet():
+            random_model(full_config()).save_pretrained(checkpoint)
     artifact = publish_unproven(str(checkpoint), work / model)
     for rows in (1, 20):
         for side, name in SIDES.items():

@@ -12,12 +12,12 @@ from pathlib import Path
 from chronos_export.artifact.manifest import MadeFrom, Manifest
 from chronos_export.artifact.model_config import ModelConfig
 from chronos_export.artifact.publishing import publish
-from chronos_export.bench import first_forecast
 from chronos_export.checkpoint.loading import load_checkpoint
 from chronos_export.exporting.export import write_graphs
 from chronos_export.graph.precision import precision_of
 from chronos_export.graph_contract import WEIGHTS
 from chronos_export.untrusted.records import read_record
+from scripts.benchmarks import first_forecast
 
 
 @dataclass(frozen=True)

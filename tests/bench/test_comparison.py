@@ -25,12 +25,12 @@ from chronos_export.bench.weights import full_config, random_model
 from chronos_export.checkpoint.loading import load_checkpoint
 from chronos_export.cli.main import main
 from chronos_export.errors import MachineError
+from chronos_export.machine.packages import is_installed
 from chronos_export.progress import ignore
-from chronos_export.runtime.openvino_session import has_openvino
 from tests.helpers.checkpoints import make_config, make_model
 
 WORKLOADS = ["groups of 20", "univariate"]
-DTYPES = ["float32", *(["bfloat16"] if has_openvino() else []), "int8"]
+DTYPES = ["float32", *(["bfloat16"] if is_installed("openvino") else []), "int8"]
 
 
 @pytest.fixture
@@ -66,9 +66,14 @@ def test_every_dtype_beside_upstream(
 
 
 def test_an_artifact_is_timed_as_load_opens_it(
-    tiny: None, artifact_of: Callable[[str], Artifact], tmp_path: Path
+    tiny: None,
+    artifact_of: Callable[[str], Artifact],
+    toy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     artifact = artifact_of("toy")
+    monkeypatch.chdir(toy.parent)  # where its checkpoint is looked for
     before = sorted(path.name for path in artifact.path.iterdir())
     found = compare_speed(artifact.path, tmp_path, ignore)
     assert found.subject == f"{artifact.path.name} (onnxruntime on cpu)"

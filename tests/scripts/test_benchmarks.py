@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chronos_export.artifact.reading import Artifact
-from chronos_export.runtime.openvino_session import has_openvino
+from chronos_export.machine.packages import is_installed
 from scripts.benchmarks import __main__ as command
 from scripts.benchmarks import cold_start, sections
 from scripts.benchmarks.aims import aims
@@ -23,6 +23,7 @@ from scripts.benchmarks.records import CutOff, Growth, Machine, Record, Results,
 from scripts.benchmarks.report import GROWTH, as_markdown
 from scripts.benchmarks.subject import subject
 from scripts.benchmarks.workloads import workloads
+from tests.helpers.stand_in import INFO
 
 MISSING = {"upstream, torch.compile", "ours, TensorRT"}
 OPENVINO = {"ours, openvino", "ours, bfloat16"}
@@ -80,7 +81,7 @@ def test_every_peer_has_a_line_in_every_workload(results: Results, folder: Path,
     for work in workloads("cpu", 20):
         assert [row[0] for row in shown[work.name]] == names
         missing = {peer: note for peer, seconds, *_, note in shown[work.name] if seconds == "-"}
-        assert missing.keys() <= MISSING | (set() if has_openvino() else OPENVINO)
+        assert missing.keys() <= MISSING | (set() if is_installed("openvino") else OPENVINO)
         assert all(missing.values())
 
 
@@ -248,10 +249,14 @@ def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_an_engine_of_an_export_has_its_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = {"bytes": 17.4e6, "peak_rss_bytes": 372e6, "profiles": [100, 2000], "build_seconds": 4.25}
+    engine = replace(INFO, bytes=17_400_000, peak_rss_bytes=372_000_000, build_seconds=4.25)
+    entry = replace(engine, path=tmp_path / "engines" / "a.plan").as_entry(tmp_path)
     monkeypatch.setattr(cold_start, "read_manifest", lambda path: SimpleNamespace(engines=[entry]))
     shown = as_markdown(Results("cpu", "full", 12, 100, starts=list(engines("toy", tmp_path))))
-    assert "| toy | TensorRT-RTX engine, with no GPU | 4.2 | build 4.2; rows [100, 2000], 17 MB," in shown
+    said = (
+        "build 4.2; up to 40 rows x 128 steps or up to 8 rows x 256 steps; 17 MB, built in 372 MB of memory"
+    )
+    assert f"| toy | TensorRT-RTX engine, with no GPU, model.onnx | 4.2 | {said} |" in shown
 
 
 @pytest.mark.parametrize("file", ["cpu", "cpu-zen5", "large-groups/cpu"])

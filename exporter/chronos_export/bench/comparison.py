@@ -20,9 +20,10 @@ from torch import Tensor
 
 from chronos_export.artifact.reading import open_artifact
 from chronos_export.bench.weights import full_config, random_model
-from chronos_export.checkpoint.loading import load_checkpoint
 from chronos_export.checkpoint.quiet import quiet
 from chronos_export.errors import MachineError
+from chronos_export.exporting.export import load_source
+from chronos_export.forecaster.model import Model
 from chronos_export.graph.precision import PRECISIONS
 from chronos_export.graph.writing import export_onnx
 from chronos_export.machine.cpu import available_cores, cpu_name
@@ -30,15 +31,15 @@ from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.pipeline.model import SessionModel
 from chronos_export.progress import Report, stage
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.choice import require_cpu_runtime
+from chronos_export.runtime.cpu_runtimes import require_cpu_runtime
 from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.opening import open_session
 from chronos_export.runtime.openvino_session import OpenVinoSession
-from chronos_export.runtime.session import Session
+from chronos_export.runtime.session import Files, Folder, Session
 
 CONTEXT, HORIZON, GROUP = 1440, 96, 20  # the setting of chronos-forecasting's pull request 442
 UPSTREAM, UPSTREAM_NARROW = "upstream", "upstream, bfloat16 autocast"
-SESSIONS: dict[str, Callable[[Path], Session]] = {
+SESSIONS: dict[str, Callable[[Files], Session]] = {
     "float32": OrtSession,
     "bfloat16": OpenVinoSession,
     "int8": OrtSession,
@@ -172,18 +173,18 @@ def _random(work: Path, step: Callable[[float, str], None]) -> tuple[Comparison,
         except MachineError as error:
             found.missing[dtype] = str(error)
             continue
-        opened = session(write_graphs(model, work / dtype, dtype))
-        peers[dtype] = forecaster(SessionModel(opened, model.config.chronos_config, Limits()))
+        graphs = Folder(write_graphs(model, work / dtype, dtype))
+        answers = Model.over(session(graphs), Limits(), model.config.chronos_config)
+        peers[dtype] = forecaster(SessionModel(answers))
     return found, peers
 
 
 def _published(path: Path) -> tuple[Comparison, dict[str, Forecast]]:
     artifact = open_artifact(path)
-    source = artifact.manifest.checkpoint
-    opened = open_session(artifact)
-    model = load_checkpoint(source["source"], source["revision"]).pipeline.model
-    session = SessionModel(opened.session, model.config.chronos_config, opened.limits)
-    peers = {**_upstream(model.to(opened.choice.device)), artifact.manifest.dtype: forecaster(session)}
+    model, opened = load_source(artifact).pipeline.model, open_session(artifact)
+    answers = Model.over(opened.session, opened.limits, model.config.chronos_config)
+    ours = forecaster(SessionModel(answers))
+    peers = {**_upstream(model.to(opened.choice.device)), artifact.manifest.dtype: ours}
     return Comparison(f"{path.name} ({opened.choice})", opened.choice.device), peers
 
 
