@@ -23,7 +23,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOTS = ("chronos-export", "pytest", "pytest-timeout")
+PROJECT = "chronos-export"
+ROOTS = (f"{PROJECT}[cpu,export]", "pytest", "pytest-timeout")
 FOLDER_BYTES = 60 * 10**6
 MANYLINUX = ("2014", "1", *(f"_2_{minor}" for minor in (17, 24, 26, 27, 28, 31, 34, 35)))
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--there", nargs="*", default=[], help="what the machine has, besides PyTorch")
     asked = parser.parse_args()
     versions = needs_of(ROOTS, asked.python, without=needs_of(["torch", *asked.there], asked.python))
-    del versions[ROOTS[0]]
+    del versions[PROJECT]
     platforms = [f"--platform=manylinux{version}_x86_64" for version in MANYLINUX]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += [f"--python-version={asked.python}", "--implementation=cp", *platforms]
@@ -52,14 +53,19 @@ def main() -> None:
 
 def needs_of(roots: Iterable[str], python: str, without: Collection[str] = ()) -> dict[str, str]:
     """Return name -> installed version of packages and of all that they need under that Python."""
-    there = {"extra": "", "python_version": python, "python_full_version": f"{python}.0"}
-    found, left = dict[str, str](), list(roots)
+    there = {"python_version": python, "python_full_version": f"{python}.0"}
+    found, seen, left = dict[str, str](), set[tuple[str, str]](), [Requirement(root) for root in roots]
     while left:
-        name = canonicalize_name(left.pop())
-        if name not in found and name not in without:
+        asked = left.pop()
+        name = canonicalize_name(asked.name)
+        for extra in {"", *asked.extras} if name not in without else ():
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
             found[name] = distribution(name).version
             needed = [Requirement(text) for text in distribution(name).requires or ()]
-            left += [need.name for need in needed if need.marker is None or need.marker.evaluate(there)]
+            of_extra = {**there, "extra": extra}
+            left += [need for need in needed if need.marker is None or need.marker.evaluate(of_extra)]
     return found
 
 

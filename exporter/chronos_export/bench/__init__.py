@@ -6,4 +6,4 @@
 from chronos_export.machine.packages import require, require_upstream
 
 require_upstream("a benchmark", "export")
-require("a benchmark", ["onnxruntime", "matplotlib"])
+require("a benchmark", ["onnxruntime"])

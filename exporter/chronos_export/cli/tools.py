@@ -67,9 +67,9 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
 )
 @talking
 def bench(console: Console, artifact: Path | None, output: Path) -> None:
-    """Say how many times faster than upstream this machine forecasts, in about two minutes.
+    """Say how many times faster than upstream this machine forecasts.
 
-    Times ARTIFACT, or random weights of full size in every dtype on the CPU.
+    Times ARTIFACT, or random weights of full size in every dtype on the CPU, for about two minutes.
     """
     with console.libraries(), TemporaryDirectory() as folder:
         from dataclasses import asdict
