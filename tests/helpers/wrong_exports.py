@@ -325,7 +325,7 @@ MUTANTS = [
         ),
     ),
     _graph("final norm missing", ('return _norm(g, "final_norm", encoder.final_norm, x)', "return x")),
-    _graph("GELU for ReLU", ("out := str(g.Relu(x))", "out := str(g.Gelu(x))")),
+    _graph("GELU for ReLU", ("return str(g.Relu(x))", "return str(g.Gelu(x))")),
     _graph("biases missing", ("if linear.bias is not None:", "if False:")),
     _graph("weights in float16", (VALUES, VALUES.replace(".float().cpu()", ".half().float().cpu()"))),
     _graph(

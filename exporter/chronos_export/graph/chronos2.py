@@ -294,7 +294,7 @@ def _linear(g: GraphBuilder, name: str, linear: nn.Module, x: str, rounded: bool
     kind = g.precision.numpy_type
     with g.scope(name):
         if rounded and g.precision.is_quantized:
-            out = quantized_product(g, f"{prefix}.weight", x, weight, non_negative=x in g.non_negative)
+            out = quantized_product(g, f"{prefix}.weight", x, weight)
         else:
             out = g.MatMul(x, g.weight(f"{prefix}.weight", weight.astype(kind)))
         if linear.bias is not None:
@@ -315,8 +315,7 @@ def _residual_mlp(
 def _activate(g: GraphBuilder, s: m.Sizes, x: str) -> str:
     require_activation(s.activation)
     if s.activation == "relu":
-        g.non_negative.add(out := str(g.Relu(x)))
-        return out
+        return str(g.Relu(x))
     if s.activation == "gelu":
         return str(g.Gelu(x))
     return str(g.Mul(x, g.Sigmoid(x)))  # silu, or swish, as it is called too
