@@ -2,8 +2,8 @@
 
     python -m scripts.benchmarks.tables
 
-Each stands between two comments that name it, as <!-- aims --> and <!-- /aims -->, and is read from
-benchmarks/cpu.json and benchmarks/large-groups/cpu.json.
+Each stands between two comments that name it, as <!-- aims --> and <!-- /aims -->, and is made of
+benchmarks/cpu.json, benchmarks/large-groups/cpu.json and benchmarks/footprint.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def blocks(folder: Path) -> dict[str, str]:
         "host": section(report, HOST),
         "starts": section(report, STARTS),
         "large-groups": section(as_markdown(large), ratios(large)),
+        "footprint": (folder / "footprint.md").read_text(),
         "gpu-aims": "".join(f"- {name}\n" for name in GPU_AIMS),
     }
 
