@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +13,9 @@ import torch
 from chronos.chronos2 import Chronos2Model
 from torch import Tensor
 
+from chronos_export.artifact.engine_info import Profile
 from chronos_export.errors import ChronosExportError, MachineError
+from chronos_export.graph_contract import UNIVARIATE
 from chronos_export.validation.exact import in_float64
 from chronos_export.validation.tolerance import NOISE_FACTOR
 from scripts.benchmarks import cuda_peers, variants
@@ -28,6 +33,7 @@ from scripts.benchmarks.peers import (
 from scripts.benchmarks.subject import Subject, of_config
 from scripts.benchmarks.variants import contiguous_mask, padded, per_group
 from tests.helpers.checkpoints import make_config, make_model
+from tests.helpers.stand_in import INFO
 
 
 def short(work: w.Workload) -> w.Workload:
@@ -195,3 +201,22 @@ def test_engines_come_first_and_few_rows_are_tried_without_launches(subject: Sub
 def test_an_engine_that_was_not_built_says_so(subject: Subject) -> None:
     with pytest.raises(MachineError, match="no engine was built"):
         cuda_peers.open_engine(subject, "tf32")
+
+
+def test_groups_and_univariate_rows_have_an_engine_each(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "float16"
+    general = replace(INFO, path=folder / "engines" / "a.plan")
+    univariate = replace(
+        general, path=folder / "engines" / "b.plan", graph=UNIVARIATE, profiles=(Profile(80, 64),)
+    )
+    folder.mkdir()
+    entries = [info.as_entry(folder) for info in (univariate, general)]
+    (folder / cuda_peers.INFO).write_text(json.dumps(entries))
+    monkeypatch.setattr(cuda_peers, "why_not_here", lambda info: "")
+    monkeypatch.setattr(cuda_peers, "_loaded", lambda info: info)
+    monkeypatch.setattr(cuda_peers, "TensorRtSession", lambda *engines, graphs: engines)
+    session, limits = cuda_peers.open_engine(replace(subject, work=tmp_path), "float16")
+    assert session == (general, univariate)
+    assert (limits.profiles, limits.univariate_profiles) == (general.profiles, univariate.profiles)
