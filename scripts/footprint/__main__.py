@@ -72,7 +72,7 @@ class Measured:
 
 def main() -> None:
     asked = arguments()
-    machine = f"{available_cores()} cores of {cpu_name()}, {psutil.getloadavg()[0]:.1f} of them busy before"
+    machine = f"{available_cores()} cores of {cpu_name()}, load average {psutil.getloadavg()[0]:.1f} before"
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         fresh = make_environment(work / "environment", build_wheel(work), "cpu")
