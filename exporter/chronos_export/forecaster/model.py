@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,5 +97,5 @@ def open_model(
         later=lambda found: files_read(choose(found, runtime, device)),
         digest=digest,
     )
-    model = Model.over(opened.session, opened.limits, asdict(artifact.manifest.config.chronos_config))
+    model = Model.over(opened.session, opened.limits, artifact.manifest.config.chronos_config.as_entry())
     return OpenModel(model, artifact.folder, artifact.digest, f"{artifact.path} with {opened.choice}")
