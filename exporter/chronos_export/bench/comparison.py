@@ -107,19 +107,20 @@ class Comparison:
         return f"{first if first == last else f'{first} to {last}'} times"
 
 
-def compare_speed(artifact: Path | None, work: Path, report: Report) -> Comparison:
+def compare_speed(artifact: Path | None, work: Path, report: Report, source: str | None = None) -> Comparison:
     """Time upstream and an export of the same weights on the same rows.
 
     Args:
         artifact: What to time; if None, random weights of full size in every dtype, on the CPU.
         work: A folder for graphs.
         report: Told of the stages "prepare" and "compare".
+        source: Where the artifact's checkpoint is, if it is not found.
 
     Raises:
         ChronosExportError: The artifact or its checkpoint cannot be read or opened.
     """
     with stage("prepare", report) as running:
-        found, peers = _published(artifact) if artifact else _random(work, running.step)
+        found, peers = _published(artifact, source) if artifact else _random(work, running.step)
         found.rows = rows = _rows(peers[UPSTREAM])
     context = torch.randn(rows, CONTEXT, generator=torch.Generator().manual_seed(0)).cumsum(1)
     workloads = {f"groups of {GROUP}": torch.arange(rows) // GROUP, "univariate": torch.arange(rows)}
@@ -179,9 +180,9 @@ def _random(work: Path, step: Callable[[float, str], None]) -> tuple[Comparison,
     return found, peers
 
 
-def _published(path: Path) -> tuple[Comparison, dict[str, Forecast]]:
+def _published(path: Path, source: str | None) -> tuple[Comparison, dict[str, Forecast]]:
     artifact = open_artifact(path)
-    model, opened = load_source(artifact).pipeline.model, open_session(artifact)
+    model, opened = load_source(artifact, source).pipeline.model, open_session(artifact)
     answers = Model.over(opened.session, opened.limits, model.config.chronos_config)
     ours = forecaster(SessionModel(answers))
     peers = {**_upstream(model.to(opened.choice.device)), artifact.manifest.dtype: ours}

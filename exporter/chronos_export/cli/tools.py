@@ -57,6 +57,7 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
 
 @click.command()
 @click.argument("artifact", required=False, type=Place())
+@click.option("--model", "source", metavar="DIR", help="Its checkpoint, if not beside the artifact or here.")
 @click.option(
     "-o",
     "--output",
@@ -66,7 +67,7 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
     help="The picture.",
 )
 @talking
-def bench(console: Console, artifact: Path | None, output: Path) -> None:
+def bench(console: Console, artifact: Path | None, source: str | None, output: Path) -> None:
     """Say how many times faster than upstream this machine forecasts.
 
     Times ARTIFACT, or random weights of full size in every dtype on the CPU, for about two minutes.
@@ -77,7 +78,7 @@ def bench(console: Console, artifact: Path | None, output: Path) -> None:
         from chronos_export.bench.comparison import compare_speed
         from chronos_export.bench.picture import draw_speeds
 
-        found = compare_speed(artifact, Path(folder), console.report)
+        found = compare_speed(artifact, Path(folder), console.report, source)
     for dtype, why in found.missing.items():
         console.note(f"{dtype} was not timed: {why}")
     try:
