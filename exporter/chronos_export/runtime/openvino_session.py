@@ -17,8 +17,8 @@ from chronos_export.runtime.onnx_weights import with_weights
 from chronos_export.runtime.session import Files, Floats, Graphs, HeldFiles, Ints
 
 NAMES = (INLINED, UNIVARIATE)
-# What a stream keeps compiled for shapes that it saw, in nodes. OpenVINO's own 5000 grow for thousands of calls,
-# by 4 MB a new shape; this many hold the shapes of a few calls.
+# Nodes that a stream keeps compiled for shapes it saw: those of a few calls. OpenVINO's own 5000 grow by 4 MB
+# a call of a new shape, for a thousand calls.
 KEPT = 50
 
 
