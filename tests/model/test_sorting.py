@@ -18,6 +18,7 @@ from chronos_export.graph import chronos2 as onnx_graph
 from chronos_export.graph.builder import GraphBuilder
 from chronos_export.graph.precision import precision_of
 from chronos_export.model.sorting import sort_rows
+from tests.helpers.memory import in_a_fresh_process
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 Ints = NDArray[np.int64]
@@ -101,3 +102,18 @@ def test_the_example_of_the_docstring() -> None:
     assert rank.tolist() == [2, 0, 3, 1, 4]
     assert begin.tolist() == [0, 0, 2, 2, 4]
     assert end.tolist() == [2, 2, 4, 4, 5]
+
+
+MEASURE = """
+import torch
+from chronos_export.model.sorting import sort_rows
+from tests.helpers.memory import peaks
+ids = torch.arange(20000) // 2
+sort_rows(ids[:100])
+print(peaks(lambda: sort_rows(ids)))
+"""
+
+
+def test_20000_rows_are_not_compared_with_each_other() -> None:
+    (peak,) = in_a_fresh_process(MEASURE)
+    assert peak < 20000**2 // 10  # a byte for each pair would be 400 MB

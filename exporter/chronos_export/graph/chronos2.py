@@ -64,7 +64,7 @@ class _Segments:
 
 
 def _sort_rows(g: GraphBuilder) -> _Segments:
-    """See `segments.sort_rows`."""
+    """See `sorting.sort_rows`; by counting comparisons, because TensorRT's TopK ends at 3840 elements."""
     with g.scope("sort"):
         down, across = g.Unsqueeze("group_ids", g.ints(1)), g.Unsqueeze("group_ids", g.ints(0))
         rows = g.Squeeze(g.Shape("group_ids"))
