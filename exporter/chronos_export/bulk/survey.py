@@ -206,7 +206,7 @@ def check_future(path: Path, series: Iterable[Series], data: Survey, steps: int,
 
 
 def _check_ascending(path: Path, column: str, block: Block, ends: Ints) -> None:
-    apart = np.diff(block.stamps.astype(block.stamps.dtype).view(np.int64))
+    apart = np.diff(block.stamps).astype(np.int64)
     apart[ends[:-1] - 1] = 1
     if not (apart > 0).all():
         row = int((apart <= 0).argmax()) + 1
