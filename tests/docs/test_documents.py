@@ -20,7 +20,12 @@ import pytest
 from chronos_export.artifact.reading import Artifact
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "SECURITY.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>python|sh)\n(?P<code>.*?)```", re.DOTALL)
 IN_ARTIFACT = ("run: in the demo artifact", "polygraphy")
 

@@ -141,7 +141,7 @@ def largest_of_neighbours(weight: np.ndarray) -> np.ndarray:
 def product(x: np.ndarray, weight: np.ndarray, non_negative: bool) -> np.ndarray:
     """`quantized_product` alone on onnxruntime."""
     g = GraphBuilder(precision_of("int8"))
-    quantized_product(g, "weight", "x", weight, non_negative)
+    quantized_product(g, "weight", g.Relu("x") if non_negative else "x", weight)
     g.nodes[-1].output[0] = "y"
     info = helper.make_tensor_value_info
     graph = helper.make_graph(

@@ -92,7 +92,7 @@ CLAMPED = "clamped = g.Max(g.Min(clamped, g.number(-LOWEST)), g.number(LOWEST))"
 REST_OF_CLAMPED = "g.ReduceSum(g.Mul(observed, g.Sub(x, clamped)), g.ints(1))"
 CENTRED = "centred = g.Mul(g.Sub(x, loc), observed)"
 COUNT = "count = g.ReduceSum(observed, g.ints(1))"
-HIDDEN = "hidden = _encode(g, model.encoder, tokens, alive, first, segments)"
+HIDDEN = "hidden = encode(g, model.encoder, tokens, alive, first, segments)"
 OUT_SHAPE = "g.ints(0, -1, s.quantiles, s.patch)"
 OUT_ORDER = "g.Transpose(out, perm=[0, 2, 1, 3])"
 UNSCALED = "str(g.Add(g.Mul(out, scale), loc))"
@@ -248,7 +248,7 @@ MUTANTS = [
         "forecast read one token early",
         (
             HIDDEN,
-            HIDDEN.replace("first", "past")
+            HIDDEN.replace("first", "g.Sub(first, g.ints(1))")
             + "\n    hidden = g.Slice(hidden, g.ints(0), g.ints(-1), g.ints(1))",
         ),
     ),
@@ -330,7 +330,7 @@ MUTANTS = [
         ),
     ),
     _graph("final norm missing", ('return _norm(g, "final_norm", encoder.final_norm, x)', "return x")),
-    _graph("GELU for ReLU", ("out := str(g.Relu(x))", "out := str(g.Gelu(x))")),
+    _graph("GELU for ReLU", ("return str(g.Relu(x))", "return str(g.Gelu(x))")),
     _graph("biases missing", ("if linear.bias is not None:", "if False:")),
     _graph("weights in float16", (VALUES, VALUES.replace(".float().cpu()", ".half().float().cpu()"))),
     _graph(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from chronos_export.graph.precision import Precision
+
+T = TypeVar("T")
 
 
 class GraphBuilder:
@@ -30,8 +32,7 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.scope_name = ""
-        self.non_negative: set[str] = set()  # tensors that come out of a relu
-        self.quantized: dict[str, tuple[str, str, str]] = {}  # by tensor: values, zero, scale
+        self._made: dict[tuple[str, str], Any] = {}
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -47,6 +48,17 @@ class GraphBuilder:
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
+
+    def once(self, kind: str, x: str, make: Callable[[], T]) -> T:
+        """Return what `make` gave when something of this kind was first made of the tensor `x`."""
+        if (kind, x) not in self._made:
+            self._made[kind, x] = make()
+        made: T = self._made[kind, x]
+        return made
+
+    def comes_from(self, x: str, kind: str) -> bool:
+        """Return whether a node of this kind makes the tensor `x`."""
+        return any(x in node.output and node.op_type == kind for node in self.nodes)
 
     def ints(self, *values: int) -> str:
         """The int64 vector of these values."""

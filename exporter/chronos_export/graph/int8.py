@@ -23,37 +23,33 @@ LEVELS = 127  # of a sign, for a token or for two neighbouring weights
 TINY = 1e-30  # the scale of a token of zeros
 
 
-def quantized_product(
-    g: GraphBuilder, name: str, x: str, weight: NDArray[np.float32], non_negative: bool = False
-) -> str:
+def quantized_product(g: GraphBuilder, name: str, x: str, weight: NDArray[np.float32]) -> str:
     """x W in 8-bit integers.
 
     Args:
         g: Where the nodes go.
         name: Of the weight.
-        x: float32 [.., K].
+        x: float32 [.., K]; out of a relu it uses all 256 levels.
         weight: float32 [K, N].
-        non_negative: Whether `x` comes out of a relu, and may use all 256 levels.
 
     Returns:
         float32 [.., N].
     """
     rounded, scale = round_columns(weight)
-    tokens, zero, token_scale = _quantized_tokens(g, x, non_negative)
+    tokens, zero, token_scale = g.once("uint8", x, lambda: _quantized_tokens(g, x))
     product = g.MatMulInteger(tokens, g.weight(name, rounded), zero)
     product = g.Mul(g.Cast(product, to=TensorProto.FLOAT), g.weight(f"{name}.scale", scale))
     return str(g.Mul(product, token_scale))
 
 
-def _quantized_tokens(g: GraphBuilder, x: str, non_negative: bool) -> tuple[str, str, str]:
-    """The uint8 values of `x`, their zero and their scales; made once for all products of `x`."""
-    if x not in g.quantized:
-        levels, zero = (255, 0) if non_negative else (LEVELS, 128)
-        largest = g.ReduceMax(x if non_negative else g.Abs(x), g.ints(-1))
-        scale = g.Div(g.Max(largest, g.number(TINY)), g.number(float(levels)))
-        zero_point = g.weight(f"uint8_{zero}", np.array(zero, np.uint8))
-        g.quantized[x] = (g.QuantizeLinear(g.Div(x, scale), g.number(1.0), zero_point), zero_point, scale)
-    return g.quantized[x]
+def _quantized_tokens(g: GraphBuilder, x: str) -> tuple[str, str, str]:
+    """The uint8 values of `x`, their zero and their scales."""
+    non_negative = g.comes_from(x, "Relu")
+    levels, zero = (255, 0) if non_negative else (LEVELS, 128)
+    largest = g.ReduceMax(x if non_negative else g.Abs(x), g.ints(-1))
+    scale = g.Div(g.Max(largest, g.number(TINY)), g.number(float(levels)))
+    zero_point = g.weight(f"uint8_{zero}", np.array(zero, np.uint8))
+    return g.QuantizeLinear(g.Div(x, scale), g.number(1.0), zero_point), zero_point, scale
 
 
 def round_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -81,6 +81,21 @@ def _provider(device: str) -> str:
     return name
 
 
+def open_graph(
+    path: Path, graph: bytes, weights: memoryview, device: str, threads: int
+) -> ort.InferenceSession:
+    """Return a graph with its weights, opened; errors are those of `OrtSession`.
+
+    Args:
+        path: For messages.
+        graph: ONNX.
+        weights: The file that holds them.
+        device: "cpu" or "cuda".
+        threads: Threads inside an operator; 0 leaves it to onnxruntime.
+    """
+    return _open(path, graph, weights_of(graph, weights), _provider(device), threads)
+
+
 class _OrtGraph:
     """One graph on onnxruntime."""
 
