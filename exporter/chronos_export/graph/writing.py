@@ -35,8 +35,8 @@ ALLOWED_OPERATORS = frozenset((
     "Abs", "Add", "And", "Cast", "CastLike", "Concat", "Constant", "Cos", "CumSum", "Div", "Equal", "Exp",
     "Expand", "Gather", "Gelu", "Greater", "GroupAttention", "Identity", "If", "IsNaN", "Less", "Log",
     "MatMul", "Max", "Min", "Mul", "Neg", "NonZero", "Not", "Pad", "Pow", "Range", "ReduceMax", "ReduceMean",
-    "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "ScatterElements", "Shape", "Sigmoid", "Sign",
-    "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "Scan", "ScatterElements", "Shape", "Sigmoid",
+    "Sign", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 ))
 # fmt: on
 QUANTIZED_OPERATORS = frozenset(("MatMulInteger", "QuantizeLinear"))  # no GPU computes these

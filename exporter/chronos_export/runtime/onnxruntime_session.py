@@ -23,6 +23,7 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
 }
+LARGE = 2**18  # numbers in a call's context; what a larger one, a large group, takes is given back after it
 
 
 class OrtSession:
@@ -100,10 +101,15 @@ class _OrtGraph:
 
     def __init__(self, path: Path, graph: bytes, weights: memoryview, provider: str, threads: int) -> None:
         self._session = _open(path, graph, weights_of(graph, weights), provider, threads)
+        self._give_back = ort.RunOptions()
+        device = next(device for device, name in PROVIDERS.items() if name == provider)
+        self._give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", f"{device}:0")
 
     def __call__(self, **feed: NDArray[Any]) -> Floats:
         arrays = {name: np.ascontiguousarray(array) for name, array in feed.items()}
-        (out,) = self._session.run([OUTPUT], arrays)
+        (out,) = self._session.run(
+            [OUTPUT], arrays, self._give_back if feed["context"].size > LARGE else None
+        )
         return np.asarray(out)
 
 
