@@ -62,3 +62,23 @@ def environment_of_the_wheel(*extras: str) -> Path:
 
 def _run(*arguments: str | Path, python: Path = Path(sys.executable)) -> None:
     subprocess.run([python, *arguments], check=True, timeout=600)
+
+
+def virtual_environment(name: str, *packages: str) -> Path:
+    """The Python of an environment with some packages, made of this one's version.
+
+    Args:
+        name: Of its folder; another list of packages needs another name.
+        packages: As pip takes them.
+    """
+    folder = cache() / name
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            uv = [sys.executable, "-m", "uv", "--quiet"]
+            subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True, timeout=300)
+            install = [*uv, "pip", "install", "--python", python, *packages]
+            subprocess.run(install, check=True, timeout=300)
+            (folder / "done").touch()
+    return python

@@ -108,6 +108,7 @@ def test_the_base_install_answers_about_artifacts(artifact_of: ArtifactOf) -> No
         (("cpu", "pipeline"), ("--model", "demo", "--batch", "100")),
         (("pipeline", "export"), ("--model", "demo", "--batch", "100")),
         (("cpu",), ("bench",)),
+        (("cpu",), ("serve", "ARTIFACT")),
         ((), ("validate", "ARTIFACT")),
     ],
 )

@@ -18,7 +18,7 @@ from chronos_export.artifact.reading import Artifact
 from chronos_export.errors import UsageError
 from chronos_export.runtime.batched import BatchedSession
 from chronos_export.runtime.opening import open_session
-from chronos_export.serving.batcher import Batcher, Served, distinct_ids
+from chronos_export.serving.batcher import Batcher, OneRequest, Served, distinct_ids
 from chronos_export.serving.limits import BusyError, DeadlineError, ServingLimits, TooLargeError
 from chronos_export.validation.cases import Case
 from chronos_export.validation.exact import in_float64
@@ -218,6 +218,36 @@ def test_a_request_that_took_too_long_is_dropped(rows: Sums) -> None:
         rows.gate.set()
     batcher.close()
     assert rows.batches == [1]  # the second was never computed
+
+
+def test_a_request_that_is_given_up_is_dropped(rows: Sums, batcher: Batcher) -> None:
+    request = OneRequest(batcher)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(batcher.forecast, *ask(np.random.default_rng(0)))
+        assert rows.begun.wait(30)
+        waiting = pool.submit(request.forecast, *ask(np.random.default_rng(1)))
+        while not batcher.queued:
+            threading.Event().wait(0.001)
+        request.give_up()
+        with pytest.raises(DeadlineError):
+            waiting.result(30)
+        rows.gate.set()
+        first.result(30)
+    with pytest.raises(DeadlineError, match="has left"):
+        request.forecast(*ask(np.random.default_rng(1)))
+    batcher.close()
+    assert len(rows.batches) == 1
+
+
+def test_the_time_limit_is_of_a_request_not_of_each_of_its_batches(rows: Sums) -> None:
+    batcher = Batcher(rows, PATCH, ServingLimits(seconds=0.3))
+    rows.gate.set()
+    request = OneRequest(batcher)
+    request.forecast(*ask(np.random.default_rng(0)))
+    threading.Event().wait(0.35)
+    with pytest.raises(DeadlineError, match=r"within 0\.3 s"):
+        request.forecast(*ask(np.random.default_rng(1)))
+    batcher.close()
 
 
 def test_closing_answers_what_waits_and_takes_nothing_more(rows: Sums) -> None:

@@ -20,6 +20,7 @@ from chronos_export.cli.export import command as export
 from chronos_export.cli.forecast import forecast
 from chronos_export.cli.options import COMPLETION, NAME, Group, in_our_words
 from chronos_export.cli.output import open_missing
+from chronos_export.cli.serve import serve
 from chronos_export.cli.tools import bench, completion, doctor, plugin
 from chronos_export.errors import ChronosExportError, UsageError
 
@@ -74,7 +75,7 @@ def _refuse_before(command: str, context: click.Context) -> None:
         )
 
 
-for subcommand in (export, validate, inspect, forecast, doctor, completion, plugin, bench):
+for subcommand in (export, validate, inspect, forecast, serve, doctor, completion, plugin, bench):
     cli.add_command(subcommand)
 
 

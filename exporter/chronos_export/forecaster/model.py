@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from chronos_export.artifact.reading import Artifact, with_artifact
 from chronos_export.artifact.rebuild import rebuild_command
@@ -15,7 +17,31 @@ from chronos_export.runtime.choice import CPU, Choice, choose
 from chronos_export.runtime.cpu_runtimes import ONNXRUNTIME
 from chronos_export.runtime.embedding import Embedder
 from chronos_export.runtime.opening import files_read, open_session
-from chronos_export.runtime.session import Session
+from chronos_export.runtime.session import Floats, Session
+
+
+class Rows(Protocol):
+    """What answers rows: `BatchedSession`, or what is called alike."""
+
+    @property
+    def patch(self) -> int:
+        """Return the time steps of one token."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Return the longest context, time steps."""
+        ...
+
+    def forecast(
+        self,
+        context: NDArray[Any],
+        group_ids: NDArray[Any] | None,
+        output_patches: int,
+        future_covariates: NDArray[Any] | None,
+    ) -> Floats:
+        """Forecast rows; see `BatchedSession.forecast`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +55,7 @@ class Model:
         with_embeddings: The command that exports one.
     """
 
-    rows: BatchedSession
+    rows: Rows
     chronos_config: dict[str, Any]
     embedder: Embedder | None = None
     with_embeddings: str = "chronos-export --embeddings"

@@ -22,6 +22,7 @@ ADDS = {
     "plot": "pictures of forecasts",
     "pipeline": "load and accelerate, which give upstream's pipeline",
     "export": "exporting and proving, beside a runtime",
+    "serve": "a server, beside a runtime; in an environment without export",
 }
 CUDA_PROVIDER = "CUDAExecutionProvider"
 

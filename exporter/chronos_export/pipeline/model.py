@@ -15,6 +15,7 @@ from chronos_export.errors import UsageError
 from chronos_export.forecaster.embedding import embed
 from chronos_export.forecaster.model import Model
 from chronos_export.forecaster.prediction import BATCH_SIZE, predict
+from chronos_export.runtime.batched import BatchedSession
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.session import Session
 
@@ -54,7 +55,9 @@ class SessionModel:
     @property
     def session(self) -> Session:
         """Return what answers the calls."""
-        return self.forecasts.rows.session
+        rows = self.forecasts.rows
+        assert isinstance(rows, BatchedSession)
+        return rows.session
 
     def __call__(
         self,

@@ -17,27 +17,14 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chronos_export.forecaster.model import Rows
 from chronos_export.runtime.session import Floats, Ints
 from chronos_export.serving.limits import BusyError, DeadlineError, ServingLimits
-
-
-class Rows(Protocol):
-    """What answers a batch: `runtime.batched.BatchedSession`, or anything called alike."""
-
-    def forecast(
-        self,
-        context: NDArray[Any],
-        group_ids: NDArray[Any] | None,
-        output_patches: int,
-        future_covariates: NDArray[Any] | None,
-    ) -> Floats:
-        """Forecast rows; see `BatchedSession.forecast`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +54,6 @@ class _Request:
     future: Floats | None
     steps: int
     arrived: float
-    deadline: float
     answer: Future[Floats] = field(default_factory=Future)
 
 
@@ -90,7 +76,7 @@ class Batcher:
         workers: int = 1,
         observe: Callable[[Served], None] = lambda served: None,
     ) -> None:
-        self._rows, self._patch, self._observe = rows, patch, observe
+        self._rows, self.patch, self._observe = rows, patch, observe
         self.limits = limits or ServingLimits()
         self._queue: deque[_Request] = deque()
         self._queued_steps, self._closed = 0, False
@@ -98,6 +84,11 @@ class Batcher:
         self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
         for worker in self._workers:
             worker.start()
+
+    @property
+    def context_length(self) -> int:
+        """Return the longest context of what answers the batches, time steps."""
+        return self._rows.context_length
 
     @property
     def queued(self) -> int:
@@ -118,16 +109,24 @@ class Batcher:
             BusyError: The queue is full, or the batcher is closed.
             DeadlineError: It was not answered in time.
         """
+        return OneRequest(self).forecast(context, group_ids, output_patches, future_covariates)
+
+    def submit(
+        self,
+        context: NDArray[Any],
+        group_ids: NDArray[Any] | None,
+        output_patches: int,
+        future_covariates: NDArray[Any] | None,
+    ) -> Future[Floats]:
+        """Queue what `forecast` waits for; who cancels it before its batch begins takes it off.
+
+        Raises:
+            TooLargeError: It is more than `limits` allow one request.
+            BusyError: The queue is full, or the batcher is closed.
+        """
         request = self._request(context, group_ids, output_patches, future_covariates)
         self._put(request)
-        try:
-            return request.answer.result(timeout=request.deadline - monotonic())
-        except (FutureTimeoutError, CancelledError) as error:
-            request.answer.cancel()  # a worker that comes to it drops it
-            raise DeadlineError(
-                f"the request was not answered within {self.limits.seconds:g} s",
-                fix="ask again later, or for fewer rows at a time",
-            ) from error
+        return request.answer
 
     def close(self) -> None:
         """Take on nothing more, answer what waits, and end the workers."""
@@ -145,17 +144,15 @@ class Batcher:
         future: NDArray[Any] | None,
     ) -> _Request:
         rows, length = context.shape
-        steps = rows * (length + output_patches * self._patch)
+        steps = rows * (length + output_patches * self.patch)
         self.limits.check(rows, steps)
-        now = monotonic()
         return _Request(
             np.asarray(context, dtype=np.float32),
             np.arange(rows) if group_ids is None else np.asarray(group_ids, dtype=np.int64),
             output_patches,
             None if future is None else np.asarray(future, dtype=np.float32),
             steps,
-            arrived=now,
-            deadline=now + self.limits.seconds,
+            arrived=monotonic(),
         )
 
     def _put(self, request: _Request) -> None:
@@ -196,7 +193,7 @@ class Batcher:
         rows = longest = 0
         for request in self._queue:
             count, length = request.context.shape
-            area = (rows + count) * (max(longest, length) + request.output_patches * self._patch)
+            area = (rows + count) * (max(longest, length) + request.output_patches * self.patch)
             alike = not taken or request.output_patches == taken[0].output_patches
             if taken and not (alike and area <= self.limits.merged_steps):
                 left.append(request)
@@ -248,7 +245,7 @@ class Batcher:
 
     def _futures(self, requests: Sequence[_Request]) -> Floats:
         """float32 [rows, horizon]: known future values, NaN = unknown."""
-        steps = requests[0].output_patches * self._patch
+        steps = requests[0].output_patches * self.patch
         rows = sum(len(request.context) for request in requests)
         out, row = np.full((rows, steps), np.nan, dtype=np.float32), 0
         for request in requests:
@@ -256,6 +253,60 @@ class Batcher:
                 out[row : row + len(request.context), : request.future.shape[1]] = request.future
             row += len(request.context)
         return out
+
+
+class OneRequest:
+    """The `Rows` of one client's request: a time limit over all its batches, and a way to give it up.
+
+    Args:
+        batcher: Answers them.
+    """
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self._deadline = monotonic() + batcher.limits.seconds
+        self._lock, self._given_up = threading.Lock(), False
+        self._answer: Future[Floats] | None = None
+
+    @property
+    def patch(self) -> int:
+        """Return the time steps of one token."""
+        return self._batcher.patch
+
+    @property
+    def context_length(self) -> int:
+        """Return the longest context, time steps."""
+        return self._batcher.context_length
+
+    def forecast(
+        self,
+        context: NDArray[Any],
+        group_ids: NDArray[Any] | None,
+        output_patches: int,
+        future_covariates: NDArray[Any] | None,
+    ) -> Floats:
+        """See `Batcher.forecast`."""
+        with self._lock:
+            if self._given_up:
+                raise DeadlineError("the client has left")
+            self._answer = answer = self._batcher.submit(
+                context, group_ids, output_patches, future_covariates
+            )
+        try:
+            return answer.result(timeout=self._deadline - monotonic())
+        except (FutureTimeoutError, CancelledError) as error:
+            answer.cancel()  # a worker that comes to it drops it
+            raise DeadlineError(
+                f"the request was not answered within {self._batcher.limits.seconds:g} s",
+                fix="ask again later, or for fewer rows at a time",
+            ) from error
+
+    def give_up(self) -> None:
+        """Drop it: a batch that has not begun is not computed, nor any that would follow."""
+        with self._lock:
+            self._given_up = True
+            if self._answer is not None:
+                self._answer.cancel()
 
 
 def distinct_ids(group_ids: Sequence[Ints]) -> Ints:

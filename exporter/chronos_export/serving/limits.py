@@ -11,6 +11,10 @@ class TooLargeError(UsageError):
     """One request is more than the server takes; HTTP 413."""
 
 
+class SlowError(UsageError):
+    """A request did not arrive in time; HTTP 408."""
+
+
 class BusyError(ChronosExportError):
     """The queue is full, or the server is about to stop; HTTP 429 or 503."""
 
@@ -33,6 +37,9 @@ class ServingLimits:
         queued_steps: The most time steps that wait, over all requests.
         merged_steps: The most time steps of requests merged into one batch, padding included.
         seconds: How long a request may take from its arrival to its answer.
+        requests: How many requests may be under way at a time.
+        body: The most bytes of one request.
+        bodies: The most bytes of all requests under way.
     """
 
     rows: int = 1024
@@ -40,6 +47,9 @@ class ServingLimits:
     queued_steps: int = 16_000_000
     merged_steps: int = 2_000_000
     seconds: float = 60.0
+    requests: int = 128
+    body: int = 16 * 2**20
+    bodies: int = 64 * 2**20
 
     def check(self, rows: int, steps: int) -> None:
         """Refuse a request that is too large by itself.
