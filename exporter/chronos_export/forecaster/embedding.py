@@ -50,7 +50,7 @@ def _calls(model: Model, batch: Batch) -> Iterator[tuple[slice, Embedded]]:
     """The rows of a batch a call at a time, whole groups each; all of one length, which embeddings show."""
     assert model.embedder
     tokens = batch.context.shape[1] // model.patch + 2
-    most = max(model.rows.limits.tokens // tokens, 1)
+    most = max(model.embedder.tokens // tokens, 1)
     ends = [*(np.flatnonzero(np.diff(batch.group_ids)) + 1).tolist(), len(batch.group_ids)]
     begin = end = 0
     for following in ends:

@@ -132,12 +132,12 @@ def open_model(
         digest=digest,
     )
     model = Model.over(opened.session, opened.limits, artifact.manifest.config.chronos_config.as_entry())
-    model = replace(model, **_embedding(artifact, opened.choice, threads))
+    model = replace(model, **_embedding(artifact, opened.choice, threads, opened.limits))
     return OpenModel(model, artifact.folder, artifact.digest, f"{artifact.path} with {opened.choice}")
 
 
-def _embedding(artifact: Artifact, choice: Choice, threads: int) -> dict[str, Any]:
+def _embedding(artifact: Artifact, choice: Choice, threads: int, limits: Limits) -> dict[str, Any]:
     if EMBEDDINGS not in artifact.manifest.files:
         return {"with_embeddings": rebuild_command(artifact.path, artifact.manifest) + " --embeddings"}
     device = choice.device if choice.runtime == ONNXRUNTIME else CPU
-    return {"embedder": Embedder(artifact, device, threads)}
+    return {"embedder": Embedder(artifact, device, threads, limits.tokens)}

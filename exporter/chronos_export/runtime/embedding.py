@@ -36,9 +36,11 @@ class Embedder:
         files: Where it and the weights are.
         device: "cpu" or "cuda".
         threads: Threads on a CPU; 0 leaves it to onnxruntime.
+        tokens: The most rows x tokens of a call, as its caller cuts them.
     """
 
-    def __init__(self, files: Files, device: str = "cpu", threads: int = 0) -> None:
+    def __init__(self, files: Files, device: str = "cpu", threads: int = 0, tokens: int = 800) -> None:
+        self.tokens = tokens
         self._files, self._device, self._threads = files, device, threads
         self._lock = Lock()
         self._session: Any = None  # of onnxruntime
