@@ -25,7 +25,7 @@ kernel: $(INSTALLED)  ## build the CUDA kernel for every GPU, run it under the h
 	$(BIN)/python scripts/kernel
 
 bench: $(INSTALLED)  ## time every peer on this machine
-	$(BIN)/chronos-export bench
+	$(BIN)/python -m scripts.benchmarks
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv

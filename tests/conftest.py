@@ -21,6 +21,11 @@ from tests.helpers.stand_in import StandIn
 
 torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
 
+# Whoever starts the tests in the background may ignore these, and children ignore what their parent does.
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
 
 @pytest.fixture
 def own_signals() -> Iterator[None]:

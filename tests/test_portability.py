@@ -26,7 +26,7 @@ from chronos_export import export, load
 export(sys.argv[1], output="artifact")
 print(load("artifact").predict([np.arange(50.0)], prediction_length=3)[0].shape)
 """
-LOCKS_BY_ITSELF = ["artifact.publishing", "exporting.export", "exporting.request", "bench.subject"]
+LOCKS_BY_ITSELF = ["artifact.publishing", "exporting.export", "exporting.request", "bench.comparison"]
 
 
 def uses(name: str) -> bool:

@@ -13,15 +13,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chronos_export.bench.subject import full_config, random_checkpoint
+import psutil
+
+from chronos_export.bench.weights import full_config, random_model
+from chronos_export.checkpoint.quiet import quiet
 from chronos_export.checkpoint.source import locate
+from chronos_export.machine.cpu import available_cores, cpu_name
 from scripts.footprint.environment import build_wheel, installed_bytes, make_environment, needed_bytes
 from scripts.footprint.measure import Process, first_forecasts, publish_unproven, weight_bytes
 
 SIDES = {"upstream": "upstream", "load": "ours", "Forecaster": "forecaster"}
 NEEDS = {"upstream": "chronos-forecasting", "load": "chronos-export[cpu,pipeline]"}
 INSTALL, SECONDS, TIMES_WEIGHTS = 200e6, {"demo": 0.5, "full size": 2.0}, 1.3  # what is aimed at
-HEAD = "| model | rows | side | seconds | processor seconds | resident MB | at most MB | times the weights |"
+HEAD = (
+    "| model | rows | side | seconds | processor seconds | resident MB | at most MB | times the weights"
+    " | of the seconds |"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,9 @@ class Measured:
         process = self.process
         memory = f"{process.resident_bytes / 1e6:.0f} | {process.peak_bytes / 1e6:.0f}"
         times = f"{process.seconds:.2f} | {process.processor_seconds:.2f}"
-        return f"| {self.model} | {self.rows} | {self.side} | {times} | {memory} | {self.times_weights:.2f} |"
+        steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in process.steps.items())
+        cells = f"{self.model} | {self.rows} | {self.side} | {times} | {memory} | {self.times_weights:.2f}"
+        return f"| {cells} | {steps} |"
 
     def misses(self) -> Iterator[str]:
         """Yield what `Forecaster` is aimed at and did not reach."""
@@ -63,15 +72,17 @@ class Measured:
 
 def main() -> None:
     asked = arguments()
+    machine = f"{available_cores()} cores of {cpu_name()}, load average {psutil.getloadavg()[0]:.1f} before"
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         fresh = make_environment(work / "environment", build_wheel(work), "cpu")
         sizes = {side: needed_bytes(package) for side, package in NEEDS.items()}
         sizes["Forecaster"] = installed_bytes(fresh)
         found = [each for model in asked.only for each in measure(model, work, fresh, asked.rounds)]
-    lines = ["| side | installed MB |", "| --- | ---: |"]
+    lines = [f"`python -m scripts.footprint --rounds {asked.rounds}`: {machine}.", ""]
+    lines += ["| side | installed MB |", "| --- | ---: |"]
     lines += [f"| {side} | {size / 1e6:.0f} |" for side, size in sizes.items()]
-    lines += ["", HEAD, "| --- | ---: | --- |" + " ---: |" * 5, *(each.line() for each in found)]
+    lines += ["", HEAD, "| --- | ---: | --- |" + " ---: |" * 5 + " --- |", *(each.line() for each in found)]
     misses = [miss for each in found if each.side == "Forecaster" for miss in each.misses()]
     if sizes["Forecaster"] > INSTALL:
         misses.append(f"[cpu] takes {sizes['Forecaster'] / 1e6:.0f} MB, not {INSTALL / 1e6:.0f}")
@@ -97,7 +108,8 @@ def measure(model: str, work: Path, fresh: Path, rounds: int) -> Iterator[Measur
     checkpoint = locate("demo").folder
     if model != "demo":
         checkpoint = work / "checkpoint"
-        random_checkpoint(full_config(), checkpoint)
+        with quiet():
+            random_model(full_config()).save_pretrained(checkpoint)
     artifact = publish_unproven(str(checkpoint), work / model)
     for rows in (1, 20):
         for side, name in SIDES.items():

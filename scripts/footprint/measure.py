@@ -12,12 +12,12 @@ from pathlib import Path
 from chronos_export.artifact.manifest import MadeFrom, Manifest
 from chronos_export.artifact.model_config import ModelConfig
 from chronos_export.artifact.publishing import publish
-from chronos_export.bench import first_forecast
 from chronos_export.checkpoint.loading import load_checkpoint
 from chronos_export.exporting.export import write_graphs
 from chronos_export.graph.precision import precision_of
 from chronos_export.graph_contract import WEIGHTS
 from chronos_export.untrusted.records import read_record
+from scripts.benchmarks import first_forecast
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,21 @@ class Process:
     """One process from its start to its first forecast.
 
     Attributes:
-        seconds: What passed.
+        steps: Seconds of each step.
         processor_seconds: What it kept processors busy for, all threads together.
         resident_bytes: What it held then.
         peak_bytes: What it held at most.
     """
 
-    seconds: float
+    steps: dict[str, float]
     processor_seconds: float
     resident_bytes: int
     peak_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """What passed."""
+        return sum(self.steps.values())
 
 
 def first_forecasts(python: Path, side: str, folder: Path, rows: int, rounds: int) -> Process:
@@ -52,7 +57,7 @@ def first_forecasts(python: Path, side: str, folder: Path, rows: int, rounds: in
     """
     found = [_first_forecast(python, side, folder, rows) for _ in range(rounds)]
     return Process(
-        min(process.seconds for process in found),
+        min(found, key=lambda process: process.seconds).steps,
         min(process.processor_seconds for process in found),
         max(process.resident_bytes for process in found),
         max(process.peak_bytes for process in found),
@@ -81,4 +86,4 @@ def _first_forecast(python: Path, side: str, folder: Path, rows: int) -> Process
     command = [str(python), "-P", script, side, str(folder), repr(time.time()), str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     used, steps = map(json.loads, done.stdout.splitlines())
-    return Process(sum(steps.values()), **used)
+    return Process(steps, **used)

@@ -15,7 +15,6 @@ def test_readme_says_what_the_manifest_says(tmp_path: Path) -> None:
         "`demo`",
         "apache-2.0",
         "d" * 64,
-        "100, 2000",
         "1.25e-06",
         "| a\\|b | 1e-06 |",
         "polygraphy run",

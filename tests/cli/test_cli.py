@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from chronos_export.artifact.reading import open_artifact
+from chronos_export.cli.lines import proof_lines
 from chronos_export.machine.gpu import device_capability
 from chronos_export.machine.packages import is_installed
 from tests.helpers.checkpoints import edit_config
@@ -85,7 +86,8 @@ def test_export(exported: tuple[subprocess.CompletedProcess[str], Path]) -> None
 
 def test_validate(artifact: Path, toy: Path) -> None:
     done = run("validate", artifact, "--model", toy, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert all(" of the series' spread, " in line for line in done.stderr.splitlines()), done.stderr
     *stages, result = events(done.stdout)
     assert {event["event"] for event in stages} == {"stage"}
     assert {event["stage"] for event in stages} == {"total", "start", "load", "open", "reference", "validate"}
@@ -118,6 +120,7 @@ def test_inspect(artifact: Path, tmp_path: Path) -> None:
 def test_light_commands_import_nothing_heavy(artifact: Path, toy: Path, tmp_path: Path) -> None:
     program = """
 import sys
+from chronos_export.cli.lines import proof_lines
 from chronos_export.cli.main import main
 try:
     main(sys.argv[1:])
@@ -308,6 +311,7 @@ def test_an_unexpected_error_is_one_line() -> None:
     program = """
 import sys
 from chronos_export.exporting import request
+from chronos_export.cli.lines import proof_lines
 from chronos_export.cli.main import main
 request.parse_batch = lambda text: 1 / 0
 main(sys.argv[1:])
@@ -380,3 +384,12 @@ def test_stdout_is_ours_whatever_libraries_print() -> None:
         done = subprocess.run([sys.executable, "-c", CHATTER, flag], capture_output=True, text=True)
         assert [event["event"] for event in events(done.stdout)] == ["stage", "result"]
         assert sorted(done.stderr.splitlines()) == chatter
+
+
+def test_the_proof_says_its_units() -> None:
+    row = {"case": "ties", "runner": "openvino", "error": 4.4e-5, "noise": 6.4e-6, "worst_of_limit": 0.684}
+    proven = {"worst": [{**row, "problem": ""}], "runtimes": [], "quantile_loss": []}
+    assert proof_lines(proven) == [
+        "openvino: error 0.000044 of the series' spread, 68% of what is allowed; "
+        "rounding alone: 0.0000064 (case ties)"
+    ]

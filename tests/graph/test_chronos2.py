@@ -22,7 +22,8 @@ from chronos_export.checkpoint.loading import load_checkpoint
 from chronos_export.errors import BuildError, UsageError
 from chronos_export.exporting.export import write_graphs
 from chronos_export.graph import writing as onnx_export
-from chronos_export.graph.chronos2 import OPSET, write_graph
+from chronos_export.graph.assembling import OPSET
+from chronos_export.graph.chronos2 import write_graph
 from chronos_export.graph.precision import PRECISIONS, precision_of
 from chronos_export.graph.writing import (
     ALIGNMENT,

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chronos_export.graph.group_attention import function_body
+from chronos_export.graph.group_attention import AT_ONCE, function_body
 from tests.helpers.attention import Problem, dense, make_problem
 from tests.helpers.attention_node import feed_of, one_node
 from tests.helpers.memory import in_a_fresh_process
@@ -77,7 +77,12 @@ def test_every_lane(lengths: list[int], heads: int, head_dim: int) -> None:
     check(make_problem(lengths, heads=heads, head_dim=head_dim))
 
 
-@pytest.mark.parametrize("lengths", [[1, 5, 2, 9], [5, 5, 5]], ids=str)
+@pytest.mark.parametrize("lengths", [[AT_ONCE], [AT_ONCE + 1], [150, 150], [3, 200, 1, 140, 130]], ids=str)
+def test_large_segments_token_by_token(lengths: list[int]) -> None:
+    check(make_problem(lengths))
+
+
+@pytest.mark.parametrize("lengths", [[1, 5, 2, 9], [5, 5, 5], [150, 150]], ids=str)
 def test_float16(lengths: list[int]) -> None:
     """Scores are added and normalized in float32."""
     check(make_problem(lengths, dtype=torch.float16))
@@ -143,3 +148,12 @@ def test_memory_is_linear_in_rows() -> None:
     assert small > 2000 * 12 * 64 * 4  # at least one copy of the output: the measure measures
     assert medium <= 2.2 * small
     assert large <= 2.2 * medium
+
+
+LARGE = MEASURE.replace("[20] * (rows // 20)", "[rows]").replace("(20, 2000, 4000, 8000)", "(150, 500, 1000)")
+
+
+def test_a_large_group_holds_the_scores_of_one_token() -> None:
+    _, peak = in_a_fresh_process(LARGE)
+    of_a_token = 4 * 1000**2 * 4  # heads, pairs, bytes
+    assert of_a_token < peak < 6 * of_a_token  # at once: 12 tokens of them, and some copies

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock
+
+ROOT = Path(__file__).parents[2]
+CONSTRAINTS = ROOT / "constraints.txt"
 
 
 def cache() -> Path:
@@ -31,6 +38,30 @@ def node_packages(*packages: str) -> Path:
             subprocess.run(command, cwd=folder, check=True, timeout=300)
             (folder / "done").touch()
     return folder / "node_modules"
+
+
+def environment_of_the_wheel(*extras: str) -> Path:
+    """Python of an environment with this project's wheel, built now, and what some extras add to it.
+
+    The packages stay for the next time; the wheel is always a new one.
+    """
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + CONSTRAINTS.read_bytes()).hexdigest()
+    folder = cache() / "-".join(["wheel", *extras, platform.python_version(), wanted[:12]])
+    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    with FileLock(f"{folder}.lock"), TemporaryDirectory() as built:
+        _run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, ROOT)
+        (wheel,) = Path(built).glob("*.whl")
+        if not (folder / "done").exists():
+            venv.create(folder, with_pip=True, clear=True)
+            with_extras = f"chronos-export[{','.join(extras)}] @ {wheel.as_uri()}"
+            _run("-m", "pip", "install", "--quiet", "-c", CONSTRAINTS, with_extras, python=python)
+            (folder / "done").touch()
+        _run("-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel, python=python)
+    return python
+
+
+def _run(*arguments: str | Path, python: Path = Path(sys.executable)) -> None:
+    subprocess.run([python, *arguments], check=True, timeout=600)
 
 
 def virtual_environment(name: str, *packages: str) -> Path:

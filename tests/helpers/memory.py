@@ -24,6 +24,11 @@ def peaks(*calls: Callable[[], object]) -> list[int]:
     return found
 
 
+def resident() -> int:
+    """What the process holds now, in bytes."""
+    return _status("VmRSS")
+
+
 def in_a_fresh_process(code: str) -> list[int]:
     """Run code that prints a list of peaks, where memory that is freed is given back at once.
 

@@ -1,7 +1,7 @@
 """An engine where there is no GPU: onnxruntime behind TensorRT's calls, at the addresses it is given.
 
 Nothing here says that an engine computes right: streams and graphs are stand-ins too. Where there is a GPU,
-`scripts/gpu_check` runs real engines.
+`pytest -m gpu` runs real engines.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ CLAMPED = "clamped = g.Max(g.Min(clamped, g.number(-LOWEST)), g.number(LOWEST))"
 REST_OF_CLAMPED = "g.ReduceSum(g.Mul(observed, g.Sub(x, clamped)), g.ints(1))"
 CENTRED = "centred = g.Mul(g.Sub(x, loc), observed)"
 COUNT = "count = g.ReduceSum(observed, g.ints(1))"
-HIDDEN = "hidden = _encode(g, model.encoder, tokens, alive, first, segments)"
+HIDDEN = "hidden = encode(g, model.encoder, tokens, alive, first, segments)"
 OUT_SHAPE = "g.ints(0, -1, s.quantiles, s.patch)"
 OUT_ORDER = "g.Transpose(out, perm=[0, 2, 1, 3])"
 UNSCALED = "str(g.Add(g.Mul(out, scale), loc))"
@@ -105,9 +105,9 @@ ROPE_BY_ROW = """
     key = g.Reshape(_rotate(g, g.Reshape(key, split), *turned), joined)
 """
 BLOCKS = "blocks = [_block(block, sizes) for block in encoder.block]"
-PRODUCTS = "products_{n} = MatMul (query_lane_{n}, key_lane_{n})"
-EQUAL_PRODUCTS = "products = MatMul (query_parts, key_parts)"
-ALIVE_KEYS = "alive_{n} = And (mask_split_{n}, inside_tokens_{n})"
+LANE_QUERY = "query_lane_{n} = Transpose <perm: ints = [0, 2, 3, 1, 4]> (query_split_{n})"
+EQUAL_QUERY = "query_parts = Transpose <perm: ints = [0, 2, 1, 3]> (query_split)"
+ALIVE_KEYS = "inside_alive_{n} = And (mask_split_{n}, inside_tokens_{n})"
 
 MUTANTS = [
     # rows and groups
@@ -143,20 +143,21 @@ MUTANTS = [
     _body(
         "group scores scaled by 1/8",
         (
-            PRODUCTS,
-            "raw_{n} = MatMul (query_lane_{n}, key_lane_{n})\n"
+            LANE_QUERY,
+            LANE_QUERY.replace("query_lane", "raw") + "\n"
             "eighth_{n} = Constant <value_float: float = 0.125> ()\n"
-            "products_{n} = Mul (raw_{n}, eighth_{n})",
+            "query_lane_{n} = Mul (raw_{n}, eighth_{n})",
         ),
     ),
     _body(
         "dead tokens attended in a group",
         (
             ALIVE_KEYS,
-            "any_{n} = Equal (mask_split_{n}, mask_split_{n})\nalive_{n} = And (any_{n}, inside_tokens_{n})",
+            "any_{n} = Equal (mask_split_{n}, mask_split_{n})\n"
+            "inside_alive_{n} = And (any_{n}, inside_tokens_{n})",
         ),
     ),
-    _body("padding of a lane attended", (ALIVE_KEYS, "alive_{n} = And (mask_split_{n}, mask_split_{n})")),
+    _body("padding of a lane attended", (ALIVE_KEYS, ALIVE_KEYS.replace("inside_tokens", "mask_split"))),
     _body(
         "every row given its segment's first row",
         ("Add (segment_row_{n}, place)", "Identity (segment_row_{n})"),
@@ -169,21 +170,25 @@ MUTANTS = [
     _body(
         "scores of equal groups scaled by 1/8",
         (
-            EQUAL_PRODUCTS,
-            "raw = MatMul (query_parts, key_parts)\n"
+            EQUAL_QUERY,
+            EQUAL_QUERY.replace("query_parts", "raw") + "\n"
             "eighth = Constant <value_float: float = 0.125> ()\n"
-            "products = Mul (raw, eighth)",
+            "query_parts = Mul (raw, eighth)",
         ),
     ),
     _body(
-        "dead tokens attended in equal groups", ("Where (alive_keys, scores, lowest)", "Identity (scores)")
+        "dead tokens attended in equal groups",
+        (
+            "alive_parts = Expand (mask_column, mask_shape)",
+            "any = Equal (mask_column, mask_column)\nalive_parts = Expand (any, mask_shape)",
+        ),
     ),
     _body(
         "equal groups taken for one",
-        ("split = Concat <axis: int = 0> (segments, longest,", "split = Concat <axis: int = 0> (one, rows,"),
-        ("(segments, longest, tokens)", "(one, rows, tokens)"),
-        ("(segments, tokens, heads, longest)", "(one, tokens, heads, rows)"),
-        ("(segments, parts, longest)", "(one, parts, rows)"),
+        ("segments = Div (rows, longest)", "segments = Identity (one)"),
+        ("(segments, longest, parts, head_dim)", "(segments, rows, parts, head_dim)"),
+        ("(segments, longest, tokens)", "(segments, rows, tokens)"),
+        ("(segments, tokens, heads, longest)", "(segments, tokens, heads, rows)"),
     ),
     _body("groups of any length taken for equal", ("And (equal, not_singles)", "Identity (not_singles)")),
     _graph("RoPE on group attention", (GROUP_INPUTS, GROUP_INPUTS + ROPE_BY_ROW)),
@@ -243,7 +248,7 @@ MUTANTS = [
         "forecast read one token early",
         (
             HIDDEN,
-            HIDDEN.replace("first", "past")
+            HIDDEN.replace("first", "g.Sub(first, g.ints(1))")
             + "\n    hidden = g.Slice(hidden, g.ints(0), g.ints(-1), g.ints(1))",
         ),
     ),

@@ -13,7 +13,8 @@ import build
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.model.cuda_kernel import Kernel
 from chronos_export.model.group_attention import Arguments, group_attention_reference
-from scripts.gpu_check.problem import (
+from scripts.benchmarks.timing import tf32
+from tests.helpers.attention_problem import (
     LAYOUTS,
     MODES,
     Problem,
@@ -21,7 +22,6 @@ from scripts.gpu_check.problem import (
     make_problem,
     share_of_bound,
 )
-from scripts.gpu_check.timing import tf32
 
 
 @pytest.fixture(scope="module")

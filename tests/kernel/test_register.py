@@ -21,7 +21,7 @@ from chronos_export.machine.compiled import KERNEL_NAME
 from chronos_export.model import accelerating, cuda_kernel
 from chronos_export.model.cuda_kernel import register, register_built
 from chronos_export.model.group_attention import Arguments, group_attention_reference
-from scripts.gpu_check.problem import answer, make_problem, share_of_bound
+from tests.helpers.attention_problem import answer, make_problem, share_of_bound
 from tests.helpers.checkpoints import make_model
 
 Operator = Callable[..., Tensor]

@@ -13,6 +13,8 @@ import pytest
 import torch
 from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
+from chronos.chronos2.model import Chronos2Encoder
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from chronos_export import accelerate
@@ -317,7 +319,100 @@ print(peaks(lambda: pipeline.predict(torch.randn(4000, 1, 64), prediction_length
 """
 
 
-def test_4000_rows_need_less_memory_than_upstreams_mask_alone() -> None:
+def test_4000_rows_need_less_memory_than_a_mask_of_their_pairs() -> None:
     (peak,) = in_a_fresh_process(MEASURE)
-    tokens = 4 + 1 + 1
-    assert 4000**2 < peak < tokens * 4000**2 * 4  # sorting compares every pair of ids, a byte each
+    assert 4000 * 64 * 4 < peak < 4000**2 * 4
+
+
+def watched(pipeline: Chronos2Pipeline, inside: bool = True) -> dict[str, torch.Tensor]:
+    """What hooks on every module of the encoder, or on the encoder alone, see of a forecast."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def note(name: str, output: Any) -> None:
+        seen[name] = (output if isinstance(output, torch.Tensor) else output[0]).detach()
+
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, module in pipeline.model.encoder.named_modules()
+        if inside or not name
+    ]
+    pipeline.predict(groups(), 20)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def test_hooks_see_what_they_would_see_in_upstream() -> None:
+    mine, upstream = pipelines("small")
+    found, wanted = watched(mine), watched(upstream)
+    assert found.keys() == wanted.keys()
+    assert len(found) > 32
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_without_hooks_inside_it_runs_by_segments_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, _ = pipelines("small")
+    watched(mine)
+    monkeypatch.setattr(Chronos2Encoder, "forward", None)
+    assert list(watched(mine, inside=False)) == [""]
+
+
+def dropouts(model: Chronos2Model) -> dict[str, nn.Dropout]:
+    return {name: part for name, part in model.encoder.named_modules() if isinstance(part, nn.Dropout)}
+
+
+@pytest.mark.parametrize("name", dropouts(make_model("toy")))
+def test_every_part_is_trained_or_not_as_it_says(name: str) -> None:
+    """One that drops everything, in a model that is not trained: no chance is involved."""
+    mine, upstream = pipelines("toy")
+    still = upstream.predict(groups(), 20)
+    for pipeline in (mine, upstream):
+        pipeline.model.eval = lambda model=pipeline.model: model  # predict would end what is trained
+        dropouts(pipeline.model)[name].p = 1.0
+        dropouts(pipeline.model)[name].train()
+    flags = {part: module.training for part, module in mine.model.named_modules()}
+    found, wanted = mine.predict(groups(), 20), upstream.predict(groups(), 20)
+    assert_as_upstream(found, wanted, exact_pipeline(upstream).predict(groups(), 20))
+    assert not all(torch.equal(a, b) for a, b in zip(wanted, still, strict=True))
+    assert flags == {part: module.training for part, module in mine.model.named_modules()}
+
+
+@pytest.mark.parametrize("trained", [0, 1])
+def test_a_block_that_is_not_trained_drops_no_attention(
+    trained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("toy")
+    accelerate(Chronos2Pipeline(model))
+    model.encoder.block[trained].train()
+    seen: list[float] = []
+    operator = rewritten.group_attention
+
+    def spied(*args: Any) -> torch.Tensor:
+        seen.append(args[7] if len(args) > 7 else 0.0)
+        return operator(*args)
+
+    monkeypatch.setattr(rewritten, "group_attention", spied)
+    model(torch.randn(3, 64), group_ids=torch.arange(3))
+    assert seen == [0.1 * (number == trained) for number in range(2)]
+
+
+def save_whole(part: str) -> LoraConfig:
+    return LoraConfig(r=2, target_modules=["input_patch_embedding.hidden_layer"], modules_to_save=[part])
+
+
+@pytest.mark.parametrize("part", ["encoder", "final_layer_norm", "output_patch_embedding.output_layer"])
+def test_a_part_that_is_trained_as_a_whole_beside_lora(part: str, tmp_path: Path) -> None:
+    """PEFT puts a module with two copies of the part in its place."""
+    with quiet():
+        wrapped = [get_peft_model(make_model("small"), save_whole(part)).eval() for _ in range(2)]
+    mine, upstream = accelerate(Chronos2Pipeline(wrapped[0])), Chronos2Pipeline(wrapped[1])
+    answers = [pipeline.predict(groups(), 20) for pipeline in (mine, upstream)]
+    exact = exact_pipeline(Chronos2Pipeline(make_model("small"))).predict(groups(), 20)
+    assert_as_upstream(*answers, exact)
+    encoders = [part for part in wrapped[0].modules() if isinstance(part, Chronos2Encoder)]
+    assert all(type(encoder) is SegmentedEncoder for encoder in encoders)
+    assert len(encoders) == (2 if part == "encoder" else 1)
+    mine = fit(
+        accelerate(without_dropout(tmp_path)), tmp_path, finetune_mode="lora", lora_config=save_whole(part)
+    )
+    assert all(forecast.isfinite().all() for forecast in mine.predict(groups(), 20))

@@ -128,7 +128,7 @@ def test_a_left_over_weight_is_named() -> None:
 def test_a_weight_used_twice_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def confused(kind: Any, layer: Any, sizes: Any) -> Any:
         a = layer.self_attention
-        return kind(a.q, a.q, a.v, a.o, sizes.num_heads, 0.0)
+        return kind(a.q, a.q, a.v, a.o, sizes.num_heads, 0.0, layer.dropout)
 
     monkeypatch.setattr(rewriting, "_attention", confused)
     with pytest.raises(BuildError) as error:

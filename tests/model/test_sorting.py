@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from chronos_export.graph import assembling
 from chronos_export.graph import chronos2 as onnx_graph
 from chronos_export.graph.builder import GraphBuilder
 from chronos_export.graph.precision import precision_of
 from chronos_export.model.sorting import sort_rows
+from tests.helpers.memory import in_a_fresh_process
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 Ints = NDArray[np.int64]
@@ -47,7 +49,7 @@ def by_torch(group_ids: Ints) -> tuple[Ints, ...]:
 def by_onnx() -> Sorter:
     """The sorting part of the exported graph, on onnxruntime."""
     g = GraphBuilder(precision_of("float32"))
-    made = onnx_graph._sort_rows(g)
+    made = onnx_graph.sort_rows(g)
     kinds = {made.order: 7, made.rank: 7, made.begin: 6, made.end: 6}
     graph = helper.make_graph(
         g.nodes,
@@ -56,8 +58,8 @@ def by_onnx() -> Sorter:
         [helper.make_tensor_value_info(name, kind, ["rows"]) for name, kind in kinds.items()],
         list(g.initializers.values()),
     )
-    opset = helper.make_opsetid("", onnx_graph.OPSET)
-    model = helper.make_model(graph, opset_imports=[opset], ir_version=onnx_graph.IR_VERSION)
+    opset = helper.make_opsetid("", assembling.OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=assembling.IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return lambda group_ids: tuple(session.run(list(kinds), {"group_ids": group_ids}))
@@ -101,3 +103,18 @@ def test_the_example_of_the_docstring() -> None:
     assert rank.tolist() == [2, 0, 3, 1, 4]
     assert begin.tolist() == [0, 0, 2, 2, 4]
     assert end.tolist() == [2, 2, 4, 4, 5]
+
+
+MEASURE = """
+import torch
+from chronos_export.model.sorting import sort_rows
+from tests.helpers.memory import peaks
+ids = torch.arange(20000) // 2
+sort_rows(ids[:100])
+print(peaks(lambda: sort_rows(ids)))
+"""
+
+
+def test_20000_rows_are_not_compared_with_each_other() -> None:
+    (peak,) = in_a_fresh_process(MEASURE)
+    assert peak < 20000**2 // 10  # a byte for each pair would be 400 MB

@@ -253,12 +253,11 @@ def test_it_is_upstreams_class_with_the_models_own_limits(near: Three) -> None:
 @pytest.mark.parametrize(
     ("ask", "missing"),
     [
-        (lambda pipeline: pipeline.embed([noise(50)]), "encode"),
         (lambda pipeline: pipeline.fit([noise(50)], prediction_length=4), "config"),
         (lambda pipeline: pipeline.save_pretrained("nowhere"), "save_pretrained"),
         (lambda pipeline: pipeline.model.to("cpu"), "to"),
     ],
-    ids=["embed", "fit", "save_pretrained", "to"],
+    ids=["fit", "save_pretrained", "to"],
 )
 def test_what_a_graph_cannot_do_is_said(
     ask: Callable[[Chronos2Pipeline], Any], missing: str, near: Three

@@ -21,6 +21,7 @@ from chronos_export.runtime.onnxruntime_session import OrtSession
 from chronos_export.runtime.openvino_session import OpenVinoSession
 from chronos_export.runtime.session import Folder
 from tests.helpers.checkpoints import make_model
+from tests.helpers.memory import in_a_fresh_process
 from tests.helpers.upstream import assert_as_upstream, assert_forecast_as_upstream, exact_pipeline
 
 
@@ -34,6 +35,13 @@ def graphs(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a size whose branches OpenVINO gets wrong."""
     folder = tmp_path_factory.mktemp("graphs")
     write_graphs(load_checkpoint(str(toy)), folder, precision_of("float32"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bfloat16_graphs(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bfloat16")
+    write_graphs(load_checkpoint(str(toy)), folder, precision_of("bfloat16"))
     return folder
 
 
@@ -116,3 +124,32 @@ def test_ctrl_c_after_a_session_is_gone(graphs: Path) -> None:
     command = [sys.executable, "-c", INTERRUPTED, str(graphs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+CHANGING = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from chronos_export.runtime.openvino_session import OpenVinoSession
+from chronos_export.runtime.session import Folder
+from tests.helpers.memory import resident
+session, random = OpenVinoSession(Folder(Path({folder!r})), threads=2), np.random.default_rng(0)
+held = []
+for _ in range(3):
+    for _ in range({calls}):
+        rows, steps, horizon = (int(random.integers(1, most)) for most in (20, 400, 64))
+        context = random.standard_normal((rows, steps), dtype=np.float32)
+        future = np.full((rows, horizon), np.nan, np.float32)
+        session.run(context, random.integers(0, 4, rows), future)
+        session.run_univariate(context, future)
+        session.single_threaded.run_univariate(context, future)
+    held.append(resident())
+print(json.dumps(held))
+"""
+
+
+@pytest.mark.parametrize("calls", [50, pytest.param(150, marks=pytest.mark.slow)])
+def test_memory_does_not_grow_with_every_new_shape(calls: int, bfloat16_graphs: Path) -> None:
+    """OpenVINO kept 4 MB for each, until there were none left."""
+    first, _, last = in_a_fresh_process(CHANGING.format(folder=str(bfloat16_graphs), calls=calls))
+    assert last - first <= 100e6  # it was 970 MB

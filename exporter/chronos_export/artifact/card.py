@@ -21,7 +21,6 @@ def _lines(manifest: Manifest) -> list[str]:
     checkpoint = manifest.checkpoint
     revision = f" at revision `{checkpoint.revision}`" if checkpoint.revision else ""
     made_by = ", ".join(f"{package} {number}" for package, number in manifest.created_by.items())
-    profiles = ", ".join(str(rows) for rows in manifest.profiles) or "none"
     return [
         f"# {checkpoint.source.removeprefix(FOLDER)}, exported",
         "",
@@ -30,9 +29,10 @@ def _lines(manifest: Manifest) -> list[str]:
         "",
         *_not_proven(manifest),
         "```python",
-        "from chronos_export import load",
+        "from chronos_export import Forecaster, load",
         "",
-        'pipeline = load(".")  # this folder; a Chronos2Pipeline',
+        'forecaster = Forecaster(".")  # this folder; numpy and one runtime',
+        'pipeline = load(".")  # the same as a Chronos2Pipeline; needs PyTorch and upstream',
         "```",
         "",
         f"Digest of this artifact: `{manifest.digest}`. `load(path, digest=...)` opens it and no other.",
@@ -44,7 +44,6 @@ def _lines(manifest: Manifest) -> list[str]:
         *_section(manifest.validation),
         "## What it is",
         "",
-        f"- batch profiles, in rows: {profiles}",
         f"- engines: {'; '.join(map(_engine, manifest.engines)) or 'none'}",
         f"- made by {made_by}",
         "- the sha256 of every file is in `manifest.json`",

@@ -6,8 +6,8 @@ Each has a type and bounds, in a checkpoint as in a manifest.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from chronos_export.untrusted.records import Between, Holds, Matches
 
@@ -43,6 +43,10 @@ class ForecastConfig:
     time_encoding_scale: Annotated[int, Between(1, 2**31)] = 0
     use_arcsinh: bool = False
     use_reg_token: bool = False
+
+    def as_entry(self) -> dict[str, Any]:
+        """Return it as upstream has it, in lists."""
+        return {**asdict(self), "quantiles": list(self.quantiles)}
 
 
 def _short(config: ForecastConfig) -> bool:

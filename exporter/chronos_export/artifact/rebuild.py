@@ -8,6 +8,7 @@ from typing import Any
 
 from chronos_export.artifact.manifest import Manifest
 from chronos_export.artifact.naming import find_source
+from chronos_export.graph_contract import EMBEDDINGS
 from chronos_export.machine.gpu import device_capability
 
 
@@ -37,6 +38,7 @@ def rebuild_command(path: Path, manifest: Manifest, runtime: str | None = None) 
         "-o": path,
     }
     given = [part for name, value in options.items() if value for part in (name, str(value))]
+    given += ["--embeddings"] if EMBEDDINGS in manifest.files else []
     return shlex.join(["chronos-export", *given, "--force"])
 
 

@@ -39,6 +39,7 @@ of_output = partial(click.option, cls=Option, section="Output")
     show_default=True,
     help="What products are computed in; or fp32, fp16, bf16 for short.",
 )
+@of_model("--embeddings", is_flag=True, help="Embed too: a graph more, of the same weights.")
 @of_engine(
     "--runtime",
     type=click.Choice(RUNTIMES),
@@ -111,6 +112,7 @@ def command(
     source: str,
     revision: str | None,
     dtype: str,
+    embeddings: bool,
     runtime: str,
     batch: str | None,
     longest_context: int | None,
@@ -138,7 +140,7 @@ def command(
         timing_cache=timing_cache,
     )
     rows = () if batch is None else parse_batch(batch)
-    plan = prepare(Request(source, rows, output, revision, dtype, engine, force), console.report)
+    plan = prepare(Request(source, rows, output, revision, dtype, engine, force, embeddings), console.report)
     if dry_run:
         content = preview(plan)
         console.result({"dry_run": True, **content}, as_lines(content))
@@ -155,6 +157,7 @@ def command(
             revision=plan.request.revision,
             dtype=dtype,
             engine=engine,
+            embeddings=embeddings,
             overwrite=force,
             keep_failed=keep_failed,
             accept_failed_validation=accept_failed_validation,

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from chronos_export.artifact.engine_info import Profile
 
 
 def proof_lines(proven: dict[str, Any]) -> list[str]:
-    """Say how far each engine was proven, and what rounding costs each runtime."""
+    """Say how far each engine was proven, each runtime's largest error, and what rounding costs it."""
+    errors = [_error_line(row) for row in proven["worst"] if not row["problem"]]
     losses = [
         f"{loss['runner']}: quantile loss on real series {loss['change']:+.2%}"
         for loss in proven["quantile_loss"]
     ]
-    return [*(found["detail"] for found in proven["runtimes"] if found["detail"]), *losses]
+    return [*(found["detail"] for found in proven["runtimes"] if found["detail"]), *errors, *losses]
+
+
+def _error_line(row: dict[str, Any]) -> str:
+    error, rounding = (_decimal(row[name]) for name in ("error", "noise"))
+    return (
+        f"{row['runner']}: error {error} of the series' spread, "
+        f"{row['worst_of_limit']:.0%} of what is allowed; rounding alone: {rounding} (case {row['case']})"
+    )
+
+
+def _decimal(value: float) -> str:
+    """Write two digits of a number without an exponent."""
+    return f"{Decimal(f'{value:.2g}'):f}"
 
 
 def proof_result(artifact: object, proven: dict[str, Any]) -> str:

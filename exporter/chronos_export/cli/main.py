@@ -17,6 +17,7 @@ from chronos_export import interruption
 from chronos_export.cli.artifacts import inspect, validate
 from chronos_export.cli.console import Console
 from chronos_export.cli.export import command as export
+from chronos_export.cli.forecast import forecast
 from chronos_export.cli.options import COMPLETION, NAME, Group, in_our_words
 from chronos_export.cli.output import open_missing
 from chronos_export.cli.serve import serve
@@ -74,7 +75,7 @@ def _refuse_before(command: str, context: click.Context) -> None:
         )
 
 
-for subcommand in (export, validate, inspect, serve, doctor, completion, plugin, bench):
+for subcommand in (export, validate, inspect, forecast, serve, doctor, completion, plugin, bench):
     cli.add_command(subcommand)
 
 

@@ -57,56 +57,36 @@ def build(console: Console, include_dir: Path | None, output: Path | None, arch:
 
 @click.command()
 @click.argument("artifact", required=False, type=Place())
-@click.option(
-    "--rows", type=click.IntRange(min=20), default=100, show_default=True, help="Rows of the large batches."
-)
-@click.option(
-    "--layers", type=click.IntRange(min=1), help="Of the random weights; 12, the full model, if not given."
-)
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--compile", "compiled", is_flag=True, help="Time upstream under torch.compile too.")
-@click.option(
-    "--workload",
-    "only",
-    multiple=True,
-    metavar="NAME",
-    help="Time this one only, as the table calls it; what an earlier run found of the others is kept.",
-)
+@click.option("--model", "source", metavar="DIR", help="Its checkpoint, if not beside the artifact or here.")
 @click.option(
     "-o",
     "--output",
-    type=Place(file_okay=False),
-    default=Path("benchmarks"),
+    type=Place(dir_okay=False),
+    default=Path("speed.png"),
     show_default=True,
-    help="Folder for the table, the JSON and the plot.",
+    help="The picture.",
 )
 @talking
-def bench(
-    console: Console,
-    artifact: Path | None,
-    rows: int,
-    layers: int | None,
-    rounds: int,
-    compiled: bool,
-    only: tuple[str, ...],
-    output: Path,
-) -> None:
-    """Time every way to run Chronos-2 on this machine's CPU: an artifact, or random weights of full size."""
-    if artifact is not None and layers is not None:
-        raise UsageError(
-            "--layers was given with an artifact, which has its own", fix=f"{NAME} bench {artifact}"
-        )
-    with console.libraries(), TemporaryDirectory() as folder:
-        from chronos_export.bench.report import as_markdown
-        from chronos_export.bench.run import run_bench
-        from chronos_export.bench.subject import full_config, published_subject, random_subject
+def bench(console: Console, artifact: Path | None, source: str | None, output: Path) -> None:
+    """Say how many times faster than upstream this machine forecasts.
 
-        if artifact is not None:
-            subject = published_subject(artifact, Path(folder))
-        else:
-            subject = random_subject(full_config(layers or 12), Path(folder))
-        results = run_bench(subject, output, rows, rounds, compiled, only=only, say=console.note)
-    console.result(results.as_dict(), as_markdown(results))
+    Times ARTIFACT, or random weights of full size in every dtype on the CPU, for about two minutes.
+    """
+    with console.libraries(), TemporaryDirectory() as folder:
+        from dataclasses import asdict
+
+        from chronos_export.bench.comparison import compare_speed
+        from chronos_export.bench.picture import draw_speeds
+
+        found = compare_speed(artifact, Path(folder), console.report, source)
+    for dtype, why in found.missing.items():
+        console.note(f"{dtype} was not timed: {why}")
+    try:
+        draw_speeds(found.speeds, found.title, output)
+    except MachineError as error:
+        console.note(f"no picture was drawn: {error}")
+    content = {**asdict(found), "title": found.title, "sentence": found.sentence, "picture": str(output)}
+    console.result(content, found.text)
 
 
 @click.command()

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
@@ -240,13 +241,15 @@ def run_job(job: Job, running: Stage) -> dict[str, Any]:
         )
         assert worker.stdin and worker.stdout
         try:
-            worker.stdin.write(json.dumps(asdict(job)) + "\n")
-            worker.stdin.flush()
+            with suppress(BrokenPipeError):  # it died at once, and `_fail` says of what
+                worker.stdin.write(json.dumps(asdict(job)) + "\n")
+                worker.stdin.flush()
             return _follow(worker.stdout, running) or _fail(worker.wait(), log, job)
         finally:
             worker.kill()
             worker.wait()
-            worker.stdin.close()
+            with suppress(BrokenPipeError):
+                worker.stdin.close()
             worker.stdout.close()
 
 

@@ -26,6 +26,7 @@ from chronos_export.errors import IntegrityError, UsageError
 from chronos_export.exporting.request import NO_WISHES, Plan, Request, check
 from chronos_export.graph.precision import Precision, precision_of
 from chronos_export.graph.writing import export_onnx
+from chronos_export.graph_contract import EMBEDDINGS
 from chronos_export.model.rewrite import rewrite, univariate
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.batching import Limits
@@ -51,6 +52,7 @@ def export(
     revision: str | None = None,
     dtype: str = "float32",
     engine: EngineOptions = NO_WISHES,
+    embeddings: bool = False,
     overwrite: bool = False,
     keep_failed: bool = False,
     accept_failed_validation: bool = False,
@@ -66,6 +68,7 @@ def export(
         revision: A commit, tag or branch of a hub id.
         dtype: What the products are computed in: one of `graph.dtypes.DTYPES`, or an alias like "fp16".
         engine: Which engines to build, and for what.
+        embeddings: Whether the artifact embeds too, in float32 or tf32.
         overwrite: Replace an artifact that is there.
         keep_failed: Keep what failed its validation, as `<output>.failed`.
         accept_failed_validation: Publish what failed its validation with that verdict: its manifest and its
@@ -81,13 +84,13 @@ def export(
         UsageError, MachineError: See `request.check`, which comes before all else.
         ChronosExportError: See `load_checkpoint`, `export_onnx` and `publish`.
     """
-    plan = check(Request(source, batch, output, revision, dtype, engine, overwrite))
+    plan = check(Request(source, batch, output, revision, dtype, engine, overwrite, embeddings))
     precision, source = precision_of(plan.request.dtype), plan.request.source
     with publish(plan.target, overwrite=overwrite, keep_failed=keep_failed, report=report) as staging:
         with stage("load", report):
             checkpoint = load_checkpoint(source, revision, report)
         with stage("export", report):
-            write_graphs(checkpoint, staging.folder, precision)
+            write_graphs(checkpoint, staging.folder, precision, embeddings)
         engines = build_engines(staging.folder, plan.profiles, engine, precision, report)
         (staging.folder / VALIDATION).mkdir()
         with stage("open", report):
@@ -95,6 +98,8 @@ def export(
             digests = {info: hash_file(info.path).sha256 for info in engines}
         answers = staging.folder / VALIDATION
         proof = prove(checkpoint, sessions, digests, precision, report, answers, accept_failed_validation)
+        if embeddings:
+            proof = proof.with_embeddings(checkpoint, Folder(staging.folder), sessions[ONNXRUNTIME], report)
         with stage("tune", report):
             limits = _tuned(sessions, checkpoint)
         entries = [info.as_entry(staging.folder) for info in engines]
@@ -103,8 +108,10 @@ def export(
         return open_artifact(plan.output)
 
 
-def write_graphs(checkpoint: Checkpoint, folder: Path, precision: Precision) -> None:
-    """Rewrite the checkpoint's model and write both graphs and their weights to `folder`."""
+def write_graphs(
+    checkpoint: Checkpoint, folder: Path, precision: Precision, embeddings: bool = False
+) -> None:
+    """Rewrite the checkpoint's model and write its graphs and their weights to `folder`."""
     segmented = rewrite(checkpoint.pipeline.model)
     metadata: dict[str, Any] = {
         "chronos-export": version("chronos-export"),
@@ -116,7 +123,7 @@ def write_graphs(checkpoint: Checkpoint, folder: Path, precision: Precision) -> 
         "source": Path(checkpoint.source).name if Path(checkpoint.source).exists() else checkpoint.source,
     }
     with quiet():
-        export_onnx(segmented, univariate(segmented), folder, metadata, precision)
+        export_onnx(segmented, univariate(segmented), folder, metadata, precision, embeddings)
 
 
 def validate_artifact(path: Path | str, report: Report = ignore, *, source: str | None = None) -> Proof:
@@ -143,7 +150,10 @@ def validate_artifact(path: Path | str, report: Report = ignore, *, source: str 
     precision = precision_of(artifact.manifest.dtype)
     with stage("open", report):
         sessions = cpu_sessions(artifact, precision.name)
-    return prove(checkpoint, sessions, engines, precision, report)
+    proof = prove(checkpoint, sessions, engines, precision, report)
+    if EMBEDDINGS in artifact.manifest.files and ONNXRUNTIME in sessions:
+        proof = proof.with_embeddings(checkpoint, artifact, sessions[ONNXRUNTIME], report)
+    return proof
 
 
 def load_source(artifact: Artifact, source: str | None = None, report: Report = ignore) -> Checkpoint:

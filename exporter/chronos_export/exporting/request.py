@@ -15,18 +15,21 @@ from chronos_export.artifact.naming import default_output, destination, is_hub_i
 from chronos_export.artifact.publishing import check_destination
 from chronos_export.checkpoint.config import read_config
 from chronos_export.checkpoint.source import ADAPTER, Place, locate
-from chronos_export.engine.choice import EngineOptions, choose, require
+from chronos_export.engine.choice import EngineOptions, choose
+from chronos_export.engine.choice import require as require_engine
 from chronos_export.errors import MachineError, UsageError
 from chronos_export.graph.activations import require_activation
 from chronos_export.graph.dtypes import NARROW, WEIGHT_BYTES, dtype_named
+from chronos_export.machine.packages import require
 from chronos_export.progress import Report
-from chronos_export.runtime.cpu_runtimes import require_cpu_runtime
+from chronos_export.runtime.cpu_runtimes import ONNXRUNTIME, require_cpu_runtime
 from chronos_export.validation import real_series
 
 SIZES = ("d_model", "num_layers", "num_heads", "d_kv", "d_ff")
 BATCHES = "row counts from 1 up, each once: 100 or 100,2000"
 MOST_ROWS = 10**9 - 1
 NO_WISHES = EngineOptions()
+EMBEDDED = ("float32", "tf32")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Request:
     dtype: str = "float32"
     engine: EngineOptions = NO_WISHES
     overwrite: bool = False
+    embeddings: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,10 @@ def check(request: Request) -> Plan:
     source, batch, dtype = str(request.source), check_rows(request.batch), dtype_named(request.dtype)
     request = replace(request, source=source, batch=batch, dtype=dtype)
     runtime, why = choose(request.engine, batch, dtype)
-    require(request.engine, batch, dtype)
+    require_engine(request.engine, batch, dtype)
     require_cpu_runtime(dtype, has_engine=runtime is not None)
+    if request.embeddings:
+        _check_embeddings(dtype)
     if dtype in NARROW:
         real_series.require_installed()
     place = None if is_hub_id(source) else locate(source, request.revision)
@@ -197,11 +203,18 @@ def preview(plan: Plan) -> dict[str, Any]:
         "runtime": plan.runtime or "onnxruntime",
         "batch": list(request.batch),
         "profiles": list(plan.profiles),
+        "embeddings": request.embeddings,
         "output": str(plan.output),
         "replaces": plan.target.exists(),
         "disk_free_bytes": shutil.disk_usage(plan.target.parent).free,
         **plan.known,
     }
+
+
+def _check_embeddings(dtype: str) -> None:
+    if dtype not in EMBEDDED:
+        raise UsageError(f"--embeddings in {dtype} cannot be proven", allowed=", ".join(EMBEDDED))
+    require("--embeddings", [ONNXRUNTIME])
 
 
 def _check_limits(options: EngineOptions, settings: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chronos_export.forecaster.embedding import embed
 from chronos_export.forecaster.model import open_model
 from chronos_export.forecaster.prediction import BATCH_SIZE, LEVELS, predict, predict_quantiles
 from chronos_export.runtime.session import Floats
@@ -198,6 +199,27 @@ class Forecaster:
             freq=freq,
             **options,
         )
+
+    def embed(
+        self, inputs: Any, batch_size: int = BATCH_SIZE, context_length: int | None = None
+    ) -> tuple[list[Floats], list[tuple[Floats, Floats]]]:
+        """Return what the encoder makes of series, from an artifact exported with `--embeddings`.
+
+        Args:
+            inputs: As for `predict`.
+            batch_size: As for `predict`; series of a batch are padded to the longest of it.
+            context_length: As for `predict`.
+
+        Returns:
+            For each element float32 [targets, patches + 2, d_model]: its patches, the REG token, an output
+            token; and float32 [targets, 1] twice, the mean and the standard deviation of each row. A patch
+            of which no value is known has an embedding without meaning, which is not upstream's.
+
+        Raises:
+            UsageError: An argument or an input cannot be used, or the artifact does not embed; that error is
+                an AttributeError too.
+        """
+        return embed(self._model, inputs, batch_size, context_length)
 
     def __repr__(self) -> str:
         return f"<Forecaster of {self._name}>"

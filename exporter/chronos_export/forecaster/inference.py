@@ -42,7 +42,7 @@ def shared_frequency(stamps: Stamps, lengths: Ints, name: Callable[[int], object
         UsageError: One has no frequency, two have different ones, or none has three time stamps.
     """
     found: dict[Frequency, int] = {}
-    for number, of_one in _different(stamps, lengths):
+    for number, of_one in different(stamps, lengths):
         frequency = infer(of_one)
         if frequency is None:
             raise UsageError(
@@ -132,8 +132,8 @@ def _of_weeks_of_months(days: Ints) -> Frequency | None:
     return Frequency(f"WOM-{weeks[0] + 1}{WEEKDAYS[weekdays[0]]}")
 
 
-def _different(stamps: Stamps, lengths: Ints) -> Iterator[tuple[int, Stamps]]:
-    """The number and the time stamps of each series that may have a frequency of its own.
+def different(stamps: Stamps, lengths: Ints) -> Iterator[tuple[int, Stamps]]:
+    """Yield the number and the time stamps of each series that may have a frequency of its own.
 
     Of those whose stamps are evenly spaced, by less than a month, one a distance and weekday is enough.
     """

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from chronos_export.artifact.reading import with_artifact
+from chronos_export.artifact.reading import Artifact, with_artifact
+from chronos_export.artifact.rebuild import rebuild_command
+from chronos_export.graph_contract import EMBEDDINGS
 from chronos_export.runtime.batched import BatchedSession
 from chronos_export.runtime.batching import Limits
-from chronos_export.runtime.choice import choose
+from chronos_export.runtime.choice import CPU, Choice, choose
+from chronos_export.runtime.cpu_runtimes import ONNXRUNTIME
+from chronos_export.runtime.embedding import Embedder
 from chronos_export.runtime.opening import files_read, open_session
 from chronos_export.runtime.session import Floats, Session
 
@@ -47,10 +51,14 @@ class Model:
     Attributes:
         rows: Answers any number of rows.
         chronos_config: The checkpoint's entry of that name.
+        embedder: Embeds rows; None if there is no graph for that.
+        with_embeddings: The command that exports one.
     """
 
     rows: Rows
     chronos_config: dict[str, Any]
+    embedder: Embedder | None = None
+    with_embeddings: str = "chronos-export --embeddings"
 
     @classmethod
     def over(cls, session: Session, limits: Limits, chronos_config: dict[str, Any]) -> Model:
@@ -123,5 +131,13 @@ def open_model(
         later=lambda found: files_read(choose(found, runtime, device)),
         digest=digest,
     )
-    model = Model.over(opened.session, opened.limits, asdict(artifact.manifest.config.chronos_config))
+    model = Model.over(opened.session, opened.limits, artifact.manifest.config.chronos_config.as_entry())
+    model = replace(model, **_embedding(artifact, opened.choice, threads, opened.limits))
     return OpenModel(model, artifact.folder, artifact.digest, f"{artifact.path} with {opened.choice}")
+
+
+def _embedding(artifact: Artifact, choice: Choice, threads: int, limits: Limits) -> dict[str, Any]:
+    if EMBEDDINGS not in artifact.manifest.files:
+        return {"with_embeddings": rebuild_command(artifact.path, artifact.manifest) + " --embeddings"}
+    device = choice.device if choice.runtime == ONNXRUNTIME else CPU
+    return {"embedder": Embedder(artifact, device, threads, limits.tokens)}

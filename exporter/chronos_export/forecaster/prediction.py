@@ -50,7 +50,7 @@ def predict(
             allowed=", ".join(map(str, model.quantiles)),
         )
     horizon = _horizon(model, prediction_length, limit_prediction_length)
-    context = _context(model, context_length)
+    context = used_context(model, context_length)
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}", allowed="1 row or more")
     patches = model.max_output_patches if max_output_patches is None else max_output_patches
@@ -108,7 +108,8 @@ def _horizon(model: Model, asked: int | None, limited: bool) -> int:
     return horizon
 
 
-def _context(model: Model, asked: int | None) -> int:
+def used_context(model: Model, asked: int | None) -> int:
+    """Return how many steps of a series are used at most; None asks for all that the model can see."""
     longest = model.context_length
     if asked is None:
         return longest

@@ -14,20 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from chronos_export.graph import group_attention as body
 from chronos_export.graph.activations import require_activation
+from chronos_export.graph.assembling import as_model
 from chronos_export.graph.builder import GraphBuilder
 from chronos_export.graph.int8 import quantized_product
 from chronos_export.graph.precision import PRECISIONS, Precision
-from chronos_export.graph_contract import OUTPUT
+from chronos_export.graph_contract import INPUTS, OUTPUT, UNIVARIATE_INPUTS
 from chronos_export.model import segmented as m
 from chronos_export.model.numerics import SCALE_OF_CONSTANT
 
-OPSET = 20  # the newest that ONNX Runtime's CPU kernels and TensorRT 10.13 both run whole
-IR_VERSION = 10
 LOWEST = float(np.finfo(np.float32).min)
 END = 2**63 - 1
 
@@ -46,25 +45,31 @@ def write_graph(model: m.SegmentedChronos2, precision: Precision = PRECISIONS["f
     g = GraphBuilder(precision)
     context, future, segments = "context", "future_covariates", None
     if general:
-        segments = _sort_rows(g)
+        segments = sort_rows(g)
         context, future = g.Gather(context, segments.order, axis=0), g.Gather(future, segments.order, axis=0)
     forecast = _forecast(g, model, context, future, segments)
     if segments:
         forecast = g.Gather(forecast, segments.rank, axis=0)
     g.nodes[-1].output[0] = OUTPUT
-    return _as_model(g, model, general)
+    forecasts: list[str | int] = ["rows", model.sizes.quantiles, "forecast_length"]
+    return as_model(g, model.sizes.num_heads, INPUTS if general else UNIVARIATE_INPUTS, {OUTPUT: forecasts})
 
 
 @dataclass(frozen=True)
-class _Segments:
+class Segments:
+    """See `sorting.Segments`; the names of tensors."""
+
     order: str
     rank: str
     begin: str
     end: str
 
 
-def _sort_rows(g: GraphBuilder) -> _Segments:
-    """See `segments.sort_rows`."""
+def sort_rows(g: GraphBuilder) -> Segments:
+    """Sort by group; see `sorting.sort_rows`.
+
+    By counting comparisons, because TensorRT's TopK ends at 3840 elements.
+    """
     with g.scope("sort"):
         down, across = g.Unsqueeze("group_ids", g.ints(1)), g.Unsqueeze("group_ids", g.ints(0))
         rows = g.Squeeze(g.Shape("group_ids"))
@@ -79,13 +84,34 @@ def _sort_rows(g: GraphBuilder) -> _Segments:
         end = g.Add(begin, count(same))
         rank = g.Cast(g.Add(begin, count(g.And(same, before))), to=TensorProto.INT64)
         order = g.ScatterElements(position, rank, position, axis=0)
-        return _Segments(order, rank, g.Gather(begin, order), g.Gather(end, order))
+        return Segments(order, rank, g.Gather(begin, order), g.Gather(end, order))
 
 
 def _forecast(
-    g: GraphBuilder, model: m.SegmentedChronos2, context: str, future: str, segments: _Segments | None
+    g: GraphBuilder, model: m.SegmentedChronos2, context: str, future: str, segments: Segments | None
 ) -> str:
     """See `SegmentedChronos2._forecast`."""
+    s = model.sizes
+    tokens, alive, first, loc, scale = enter(g, model, context, future)
+    hidden = encode(g, model.encoder, tokens, alive, first, segments)
+    with g.scope("head"):
+        out = g.wide(_residual_mlp(g, "head", model.head, s, hidden))
+        out = g.Reshape(out, g.ints(0, -1, s.quantiles, s.patch))
+        out = g.Reshape(g.Transpose(out, perm=[0, 2, 1, 3]), g.ints(0, s.quantiles, -1))
+        if s.use_arcsinh:
+            out = g.Mul(g.Sub(g.Exp(out), g.Exp(g.Neg(out))), g.number(0.5))
+        scale, loc = g.Unsqueeze(scale, g.ints(1)), g.Unsqueeze(loc, g.ints(1))
+        return str(g.Add(g.Mul(out, scale), loc))
+
+
+def enter(
+    g: GraphBuilder, model: m.SegmentedChronos2, context: str, future: str
+) -> tuple[str, str, str, str, str]:
+    """Write rows as tokens; see `SegmentedChronos2._forecast`.
+
+    Returns:
+        The tokens, which of them are alive, the first output token, and each row's loc and scale.
+    """
     s = model.sizes
     with g.scope("entry"):
         context = g.Slice(context, g.ints(-s.context_length), g.ints(END), g.ints(1))
@@ -102,15 +128,7 @@ def _forecast(
         tokens = g.Concat(before, reg, after, axis=1)
         alive = _alive(g, s, observed, future, rows)
         first = g.Add(past, g.ints(1))
-    hidden = _encode(g, model.encoder, tokens, alive, first, segments)
-    with g.scope("head"):
-        out = g.wide(_residual_mlp(g, "head", model.head, s, hidden))
-        out = g.Reshape(out, g.ints(0, -1, s.quantiles, s.patch))
-        out = g.Reshape(g.Transpose(out, perm=[0, 2, 1, 3]), g.ints(0, s.quantiles, -1))
-        if s.use_arcsinh:
-            out = g.Mul(g.Sub(g.Exp(out), g.Exp(g.Neg(out))), g.number(0.5))
-        scale, loc = g.Unsqueeze(scale, g.ints(1)), g.Unsqueeze(loc, g.ints(1))
-        return str(g.Add(g.Mul(out, scale), loc))
+    return tokens, alive, first, loc, scale
 
 
 def _split_missing(g: GraphBuilder, x: str, patch: int, left: bool) -> tuple[str, str]:
@@ -177,10 +195,10 @@ def _alive(g: GraphBuilder, s: m.Sizes, observed: str, future: str, rows: str) -
     return str(g.Greater(g.Concat(past, rest, axis=1), g.number(0.0)))
 
 
-def _encode(
-    g: GraphBuilder, encoder: m.Encoder, x: str, alive: str, first: str, segments: _Segments | None
+def encode(
+    g: GraphBuilder, encoder: m.Encoder, x: str, alive: str, first: str, segments: Segments | None
 ) -> str:
-    """See `Encoder.forward`."""
+    """Write the blocks and the final norm; see `Encoder.forward`."""
     rope = _rope(g, encoder.sizes, x)
     bias = g.Where(alive, g.number(0.0), g.number(LOWEST))
     bias = g.Unsqueeze(bias, g.ints(1, 2))
@@ -202,7 +220,7 @@ def _block(
     bias: str,
     alive: str,
     first: str,
-    segments: _Segments | None,
+    segments: Segments | None,
 ) -> str:
     """See `Block.forward`; an empty `first` keeps all tokens."""
     assert isinstance(block, m.Block)
@@ -231,9 +249,7 @@ def _block(
         return str(g.Add(x, g.wide(_product(g, "wo", block.feed_forward.wo, hidden))))
 
 
-def _group(
-    g: GraphBuilder, block: m.Block, s: m.Sizes, x: str, alive: str, segments: _Segments | None
-) -> str:
+def _group(g: GraphBuilder, block: m.Block, s: m.Sizes, x: str, alive: str, segments: Segments | None) -> str:
     if isinstance(block.group, m.SingleRow):
         return _product(g, "vo", block.group.vo, x)
     assert segments is not None
@@ -324,22 +340,3 @@ def _activate(g: GraphBuilder, s: m.Sizes, x: str) -> str:
 def _values(tensor: Tensor) -> NDArray[np.float32]:
     values: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
     return values
-
-
-def _as_model(g: GraphBuilder, model: m.SegmentedChronos2, general: bool) -> onnx.ModelProto:
-    info, s = helper.make_tensor_value_info, model.sizes
-    inputs = [
-        info("context", TensorProto.FLOAT, ["rows", "context_length"]),
-        info("group_ids", TensorProto.INT64, ["rows"]),
-        info("future_covariates", TensorProto.FLOAT, ["rows", "horizon"]),
-    ]
-    output = info(OUTPUT, TensorProto.FLOAT, ["rows", s.quantiles, "forecast_length"])
-    opsets = [helper.make_opsetid("", OPSET)]
-    functions = []
-    if general:
-        opsets.append(helper.make_opsetid(body.DOMAIN, body.VERSION))
-        functions.append(body.function_body(s.num_heads))
-    else:
-        del inputs[1]
-    graph = helper.make_graph(g.nodes, "chronos2", inputs, [output], list(g.initializers.values()))
-    return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=IR_VERSION)

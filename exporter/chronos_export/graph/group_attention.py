@@ -17,6 +17,7 @@ import onnx
 
 DOMAIN, NAME, VERSION = "chronos", "GroupAttention", 1
 LANES = 4
+AT_ONCE = 128  # rows of a segment whose scores hardly take more memory than its keys: all tokens at once
 
 _HEADER = """
 <domain: "chronos", opset_import: ["" : 20]>
@@ -29,7 +30,7 @@ _SHAPES = """
     zero = Constant <value_ints: ints = [0]> ()
     one = Constant <value_ints: ints = [1]> ()
     two = Constant <value_ints: ints = [2]> ()
-    two_three = Constant <value_ints: ints = [2, 3]> ()
+    most_rows = Constant <value_ints: ints = [@AT_ONCE@]> ()
     minus_one = Constant <value_ints: ints = [-1]> ()
     lowest = Constant <value_float: float = -3.4028234663852886e38> ()
     heads = Constant <value_ints: ints = [@HEADS@]> ()
@@ -48,6 +49,47 @@ _SHAPES = """
     one_length = Squeeze (equal_not_singles)
 """
 
+# [units x heads, ...]: one product for each head of a unit, which is a token of a segment. Small segments are
+# computed at once, large ones unit by unit, whose scores stay in the cache. onnxruntime gives a Scan views,
+# so cutting copies nothing.
+_PIECES = """
+    products_of_{n} = Mul (units_{n}, heads)
+    rows_of_{n} = Shape <start: int = -2, end: int = -1> (query_{n})
+    large_{n} = Greater (rows_of_{n}, most_rows)
+    pieces_{n} = Where (large_{n}, units_{n}, one)
+    products_a_piece_{n} = Div (products_of_{n}, pieces_{n})
+    shape_{n} = Concat <axis: int = 0> (pieces_{n}, products_a_piece_{n}, rows_of_{n}, head_dim)
+    turned_shape_{n} = Concat <axis: int = 0> (pieces_{n}, products_a_piece_{n}, head_dim, rows_of_{n})
+    alive_shape_of_{n} = Concat <axis: int = 0> (pieces_{n}, products_a_piece_{n}, one, rows_of_{n})
+    query_pieces_{n} = Reshape <allowzero: int = 1> (query_{n}, shape_{n})
+    key_pieces_{n} = Reshape <allowzero: int = 1> (key_{n}, turned_shape_{n})
+    value_pieces_{n} = Reshape <allowzero: int = 1> (value_{n}, shape_{n})
+    alive_pieces_{n} = Reshape <allowzero: int = 1> (alive_{n}, alive_shape_of_{n})
+    mixed_pieces_{n} = Scan <num_scan_inputs: int = 4, body = piece_{n} (
+        query_piece_{n}, key_piece_{n}, value_piece_{n}, alive_piece_{n}) => (mixed_piece_{n}) {{
+        products_{n} = MatMul (query_piece_{n}, key_piece_{n})
+        scores_{n} = Cast <to: int = 1> (products_{n})
+        masked_{n} = Where (alive_piece_{n}, scores_{n}, lowest)
+        softmax_{n} = Softmax <axis: int = -1> (masked_{n})
+        weights_{n} = CastLike (softmax_{n}, query_piece_{n})
+        mixed_piece_{n} = MatMul (weights_{n}, value_piece_{n})
+    }}> (query_pieces_{n}, key_pieces_{n}, value_pieces_{n}, alive_pieces_{n})
+    whole_shape_{n} = Shape (query_{n})
+    mixed_{n} = Reshape <allowzero: int = 1> (mixed_pieces_{n}, whole_shape_{n})
+"""
+
+# The same at once. OpenVINO fuses it, and a Scan would keep memory of its own in every block.
+_WHOLE = """
+    minus_two_{n} = Constant <value_ints: ints = [-2]> ()
+    alive_keys_{n} = Unsqueeze (alive_{n}, minus_two_{n})
+    products_{n} = MatMul (query_{n}, key_{n})
+    scores_{n} = Cast <to: int = 1> (products_{n})
+    masked_{n} = Where (alive_keys_{n}, scores_{n}, lowest)
+    softmax_{n} = Softmax <axis: int = -1> (masked_{n})
+    weights_{n} = CastLike (softmax_{n}, query)
+    mixed_{n} = MatMul (weights_{n}, value_{n})
+"""
+
 # A batch of [segments, tokens and heads], each a product over the rows of one segment.
 _EQUAL = """
     segments = Div (rows, longest)
@@ -64,17 +106,10 @@ _EQUAL = """
     mask_tokens = Transpose <perm: ints = [0, 2, 1]> (mask_split)
     mask_column = Unsqueeze (mask_tokens, two)
     mask_shape = Concat <axis: int = 0> (segments, tokens, heads, longest)
-    mask_heads = Expand (mask_column, mask_shape)
-    mask_joined = Concat <axis: int = 0> (segments, parts, longest)
-    alive = Reshape (mask_heads, mask_joined)
-    alive_keys = Unsqueeze (alive, two)
-    products = MatMul (query_parts, key_parts)
-    scores = Cast <to: int = 1> (products)
-    masked = Where (alive_keys, scores, lowest)
-    softmax = Softmax <axis: int = -1> (masked)
-    weights = CastLike (softmax, query)
-    mixed = MatMul (weights, value_parts)
-    mixed_rows = Transpose <perm: ints = [0, 2, 1, 3]> (mixed)
+    alive_parts = Expand (mask_column, mask_shape)
+    units_parts = Mul (segments, tokens)
+{attend}
+    mixed_rows = Transpose <perm: ints = [0, 2, 1, 3]> (mixed_parts)
     shape = Shape (query)
     equal_output = Reshape (mixed_rows, shape)
 """
@@ -142,16 +177,14 @@ _LANE = """
     mask_rows_{n} = Gather (key_mask, index_{n})
     mask_split_{n} = Reshape <allowzero: int = 1> (mask_rows_{n}, split_mask_{n})
     inside_tokens_{n} = Unsqueeze (inside_{n}, two)
-    alive_{n} = And (mask_split_{n}, inside_tokens_{n})
-    alive_tokens_{n} = Transpose <perm: ints = [0, 2, 1]> (alive_{n})
-    alive_lane_{n} = Unsqueeze (alive_tokens_{n}, two_three)
-    products_{n} = MatMul (query_lane_{n}, key_lane_{n})
-    scores_{n} = Cast <to: int = 1> (products_{n})
-    masked_{n} = Where (alive_lane_{n}, scores_{n}, lowest)
-    softmax_{n} = Softmax <axis: int = -1> (masked_{n})
-    weights_{n} = CastLike (softmax_{n}, query)
-    mixed_{n} = MatMul (weights_{n}, value_lane_{n})
-    mixed_rows_{n} = Transpose <perm: ints = [0, 3, 1, 2, 4]> (mixed_{n})
+    inside_alive_{n} = And (mask_split_{n}, inside_tokens_{n})
+    alive_tokens_{n} = Transpose <perm: ints = [0, 2, 1]> (inside_alive_{n})
+    alive_column_{n} = Unsqueeze (alive_tokens_{n}, two)
+    alive_shape_{n} = Concat <axis: int = 0> (count_{n}, tokens, heads, size_{n})
+    alive_lane_{n} = Expand (alive_column_{n}, alive_shape_{n})
+    units_lane_{n} = Mul (count_{n}, tokens)
+{attend}
+    mixed_rows_{n} = Transpose <perm: ints = [0, 3, 1, 2, 4]> (mixed_lane_{n})
     result_{n} = Reshape <allowzero: int = 1> (mixed_rows_{n}, joined_{n})
 
     lead_count_{n} = Cast <to: int = 7> (lead_{n})
@@ -200,20 +233,24 @@ def function_body(num_heads: int, branches: bool = True) -> onnx.FunctionProto:
 
     Args:
         num_heads: Heads that the last dimension of query, key and value is split into.
-        branches: Whether segments of one length have a branch of their own, or go through the lanes too.
+        branches: Whether segments of one length have a branch of their own, and many scores are computed in
+            pieces; or all go through the lanes, at once.
     """
+    attend = _PIECES if branches else _WHOLE
     each = [
         _LANE.format(
             n=n,
             p=n - 1,
             share=n / LANES,
             bound="Identity (longest)" if n == LANES else f"Identity (limit_{n})",
+            attend=attend.format(n=f"lane_{n}"),
         )
         for n in range(1, LANES + 1)
     ]
     results = ", ".join(f"result_{n}" for n in range(1, LANES + 1))
     lanes = _PLAN + "".join(each) + _JOIN.format(results=results, last=LANES)
     without = lanes + "attended = Identity (lanes_output)"
-    attended = _EITHER.format(equal=_EQUAL, lanes=lanes) if branches else without
-    shapes = _SHAPES.replace("@HEADS@", str(num_heads))
+    equal = _EQUAL.format(attend=attend.format(n="parts"))
+    attended = _EITHER.format(equal=equal, lanes=lanes) if branches else without
+    shapes = _SHAPES.replace("@HEADS@", str(num_heads)).replace("@AT_ONCE@", str(AT_ONCE))
     return onnx.parser.parse_function(_HEADER + shapes + attended + _FOOTER)

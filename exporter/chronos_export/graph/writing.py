@@ -20,8 +20,9 @@ import onnx.inliner
 from chronos_export.errors import BuildError
 from chronos_export.graph import group_attention as body
 from chronos_export.graph.chronos2 import write_graph
+from chronos_export.graph.embeddings import write_embedding_graph
 from chronos_export.graph.precision import Precision
-from chronos_export.graph_contract import GENERAL, INLINED, UNIVARIATE, WEIGHTS
+from chronos_export.graph_contract import EMBEDDINGS, GENERAL, INLINED, UNIVARIATE, WEIGHTS
 from chronos_export.model.segmented import SegmentedChronos2, UnivariateChronos2
 
 ALIGNMENT = 4096  # lets a runtime map the file instead of reading it
@@ -34,8 +35,8 @@ ALLOWED_OPERATORS = frozenset((
     "Abs", "Add", "And", "Cast", "CastLike", "Concat", "Constant", "Cos", "CumSum", "Div", "Equal", "Exp",
     "Expand", "Gather", "Gelu", "Greater", "GroupAttention", "Identity", "If", "IsNaN", "Less", "Log",
     "MatMul", "Max", "Min", "Mul", "Neg", "NonZero", "Not", "Pad", "Pow", "Range", "ReduceMax", "ReduceMean",
-    "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "ScatterElements", "Shape", "Sigmoid", "Sign",
-    "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "ReduceMin", "ReduceSum", "Relu", "Reshape", "Round", "Scan", "ScatterElements", "Shape", "Sigmoid",
+    "Sign", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 ))
 # fmt: on
 QUANTIZED_OPERATORS = frozenset(("MatMulInteger", "QuantizeLinear"))  # no GPU computes these
@@ -47,6 +48,7 @@ def export_onnx(
     folder: Path,
     metadata: Mapping[str, Any],
     precision: Precision,
+    embeddings: bool = False,
 ) -> None:
     """Write the graphs and their weights.
 
@@ -56,13 +58,20 @@ def export_onnx(
         folder: An existing, empty folder.
         metadata: What the graphs shall say about their origin; values are stored as JSON.
         precision: What the products are computed in.
+        embeddings: Whether the graph that embeds is written too, of the same weights.
 
     Raises:
         BuildError: If a graph holds an operator that some runtime lacks, or the wrong number of
             GroupAttention nodes.
     """
     graphs = {GENERAL: write_graph(segmented, precision), UNIVARIATE: write_graph(univariate, precision)}
-    expected = {GENERAL: len(segmented.encoder.blocks), UNIVARIATE: 0}
+    expected = {
+        GENERAL: len(segmented.encoder.blocks),
+        UNIVARIATE: 0,
+        EMBEDDINGS: len(segmented.encoder.blocks),
+    }
+    if embeddings:
+        graphs[EMBEDDINGS] = write_embedding_graph(segmented, precision)
     with (folder / WEIGHTS).open("wb") as file:
         store = _WeightStore(file)
         for name, model in graphs.items():

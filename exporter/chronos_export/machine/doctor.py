@@ -18,6 +18,8 @@ ADDS = {
     "openvino": "forecasts on a CPU, and the runtime of bfloat16 there",
     "tensorrt": "engines of TensorRT",
     "rtx": "engines of TensorRT-RTX, built without a GPU",
+    "files": "Parquet files for forecast",
+    "plot": "pictures of forecasts",
     "pipeline": "load and accelerate, which give upstream's pipeline",
     "export": "exporting and proving, beside a runtime",
     "serve": "a server, beside a runtime; in an environment without export",

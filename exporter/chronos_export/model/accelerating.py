@@ -33,10 +33,12 @@ def accelerate(pipeline: Chronos2Pipeline) -> Chronos2Pipeline:
     Returns:
         A pipeline of the same model. `predict`, `embed` and `fit` give upstream's results, and `fit`
         gradients equal to upstream's. Only the embedding of a patch without any observation is another; no
-        forecast depends on it.
+        forecast depends on it. While a module inside the encoder has hooks, or attention weights are asked
+        for, the encoder is computed as upstream does it, at upstream's cost: hooks see what they would see
+        there.
 
     Raises:
-        UsageError: It is not a pipeline of Chronos-2 in PyTorch.
+        UsageError: It is not a pipeline of Chronos-2 in PyTorch. Its model is as it was.
 
     Source: the aim of pull request 442 of chronos-forecasting.
     """
@@ -84,8 +86,8 @@ class SegmentedEncoder(Chronos2Encoder):  # type: ignore[misc]
         position_ids: Tensor | None = None,
         output_attentions: bool = False,
     ) -> Chronos2EncoderOutput:
-        """As upstream's; attention weights, which only the dense form has, are computed densely."""
-        if output_attentions or position_ids is not None:
+        """As upstream's, and by upstream where what only its form has is wanted: attention weights, hooks."""
+        if output_attentions or position_ids is not None or _has_hooks(self):
             dense: Mapping[str, Any] = {
                 "group_ids": group_ids,
                 "attention_mask": attention_mask,
@@ -98,7 +100,7 @@ class SegmentedEncoder(Chronos2Encoder):  # type: ignore[misc]
         if attention_mask is None:
             attention_mask = torch.ones(inputs_embeds.shape[:2], device=inputs_embeds.device)
         encoder, alive = encoder_of(self, self.sizes), attention_mask > 0
-        if not self.training and _all_single(group_ids):
+        if not _drops_weights(self) and _all_single(group_ids):
             return Chronos2EncoderOutput(last_hidden_state=encoder(inputs_embeds, alive, None))
         segments = sort_rows(group_ids)
         hidden = encoder(inputs_embeds[segments.order], alive[segments.order], segments)
@@ -108,6 +110,18 @@ class SegmentedEncoder(Chronos2Encoder):  # type: ignore[misc]
 def _name(pipeline: object) -> str:
     model = getattr(pipeline, "model", None)
     return type(pipeline).__name__ + (f" of a {type(model).__name__}" if model is not None else "")
+
+
+def _has_hooks(encoder: Chronos2Encoder) -> bool:
+    """Whether anything inside the encoder is watched or changed by hooks, forward or backward."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    inside = (module for module in encoder.modules() if module is not encoder)
+    return any(getattr(module, kind) for module in inside for kind in kinds)
+
+
+def _drops_weights(encoder: Chronos2Encoder) -> bool:
+    """Whether a block is trained; then even a weight of 1 may be dropped."""
+    return any(block.layer[1].self_attention.training for block in encoder.block)
 
 
 def _all_single(group_ids: Tensor) -> bool:
@@ -123,8 +137,13 @@ def _upstream_in(model: nn.Module) -> Chronos2Model | None:
 
 
 def _use_segments(model: nn.Module) -> None:
-    """Change the class of the encoder of upstream's model inside `model`."""
+    """Change the class of the encoder of upstream's model inside `model`.
+
+    There are several where a copy of the whole encoder is trained beside LoRA (`modules_to_save`).
+    """
     upstream = _upstream_in(model)
     assert upstream is not None
-    upstream.encoder.sizes = sizes_of(upstream)
-    upstream.encoder.__class__ = SegmentedEncoder
+    sizes = sizes_of(upstream)
+    for encoder in [module for module in upstream.modules() if isinstance(module, Chronos2Encoder)]:
+        encoder.sizes = sizes
+        encoder.__class__ = SegmentedEncoder

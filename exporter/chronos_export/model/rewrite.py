@@ -74,10 +74,9 @@ def sizes_of(upstream: Chronos2Model) -> m.Sizes:
 
 
 def encoder_of(encoder: Any, sizes: m.Sizes) -> m.Encoder:
-    """The sorted-segment form of upstream's encoder, sharing its weights."""
+    """The sorted-segment form of upstream's encoder, sharing its weights and what is being trained of it."""
     blocks = [_block(block, sizes) for block in encoder.block]
-    rewritten = m.Encoder(blocks, _norm(encoder.final_layer_norm), sizes, encoder.dropout.p)
-    return rewritten.train(encoder.training)
+    return m.Encoder(blocks, _norm(encoder.final_layer_norm), sizes, encoder.dropout)
 
 
 def univariate(segmented: m.SegmentedChronos2) -> m.UnivariateChronos2:
@@ -121,13 +120,15 @@ def _block(block: Any, sizes: m.Sizes) -> m.Block:
         group_norm=_norm(group.layer_norm),
         group=_attention(m.GroupAttention, group, sizes),
         forward_norm=_norm(forward.layer_norm),
-        feed_forward=m.FeedForward(mlp.wi, mlp.wo, mlp.act, mlp.dropout.p),
+        feed_forward=m.FeedForward(mlp.wi, mlp.wo, mlp.act, mlp.dropout, forward.dropout),
     )
 
 
 def _attention(kind: type[A], layer: Any, sizes: m.Sizes) -> A:
-    attention = layer.self_attention
-    return kind(attention.q, attention.k, attention.v, attention.o, sizes.num_heads, attention.dropout)
+    a = layer.self_attention
+    rewritten = kind(a.q, a.k, a.v, a.o, sizes.num_heads, a.dropout, layer.dropout)
+    rewritten.training = a.training  # of this module alone: `train` would change upstream's inside it
+    return rewritten
 
 
 def _norm(norm: Any) -> m.RMSNorm:
@@ -136,7 +137,7 @@ def _norm(norm: Any) -> m.RMSNorm:
 
 def _residual(block: Any) -> m.ResidualMLP:
     return m.ResidualMLP(
-        block.hidden_layer, block.output_layer, block.residual_layer, block.act, block.dropout.p
+        block.hidden_layer, block.output_layer, block.residual_layer, block.act, block.dropout
     )
 
 

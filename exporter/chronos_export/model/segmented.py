@@ -66,27 +66,34 @@ class ResidualMLP(nn.Module):
     """act(x W_h) W_o + x W_r: the patch embedding and the quantile head."""
 
     def __init__(
-        self, hidden: nn.Module, output: nn.Module, residual: nn.Module, act: nn.Module, dropout: float
+        self, hidden: nn.Module, output: nn.Module, residual: nn.Module, act: nn.Module, dropout: nn.Module
     ):
         super().__init__()
         self.hidden, self.output, self.residual = hidden, output, residual
         self.act, self.dropout = act, dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.dropout(self.output(self.act(self.hidden(x))), self.dropout, self.training)
+        out: Tensor = self.dropout(self.output(self.act(self.hidden(x))))
         residual: Tensor = self.residual(x)
         return out + residual
 
 
 class Attention(nn.Module):
-    """What both attentions consist of."""
+    """What both attentions consist of; a share of `dropout` of the weights, and `after` of the result."""
 
     def __init__(
-        self, q: nn.Module, k: nn.Module, v: nn.Module, o: nn.Module, num_heads: int, dropout: float
+        self,
+        q: nn.Module,
+        k: nn.Module,
+        v: nn.Module,
+        o: nn.Module,
+        num_heads: int,
+        dropout: float,
+        after: nn.Module,
     ) -> None:
         super().__init__()
         self.q, self.k, self.v, self.o = q, k, v, o
-        self.num_heads, self.dropout = num_heads, dropout
+        self.num_heads, self.dropout, self.after = num_heads, dropout, after
 
 
 class TimeAttention(Attention):
@@ -105,8 +112,8 @@ class TimeAttention(Attention):
         out = F.scaled_dot_product_attention(
             query, key, self._heads(self.v(x)), attn_mask=bias, dropout_p=dropout, scale=1.0
         )
-        out = self.o(out.transpose(1, 2).flatten(2))
-        return F.dropout(out, self.dropout, self.training)
+        update: Tensor = self.after(self.o(out.transpose(1, 2).flatten(2)))
+        return update
 
     def _heads(self, x: Tensor) -> Tensor:
         split: Tensor = x.unflatten(2, (self.num_heads, -1))
@@ -122,14 +129,15 @@ class GroupAttention(Attention):
         Without segments every row is a group of its own and its weight 1, so neither query nor key matters.
         """
         if segments is None:
-            update: Tensor = self.o(self.v(x).masked_fill(~alive[..., None], 0))
-            return update
+            alone: Tensor = self.o(self.v(x).masked_fill(~alive[..., None], 0))
+            return alone
         args = (self.q(x), self.k(x), self.v(x), segments.begin, segments.end, alive, self.num_heads)
         if self.training and self.dropout > 0:
             out = group_attention(*args, self.dropout, torch.randint(2**63 - 1, ()))
         else:
             out = group_attention(*args)
-        return F.dropout(self.o(out), self.dropout, self.training)
+        update: Tensor = self.after(self.o(out))
+        return update
 
 
 class SingleRow(nn.Module):
@@ -145,13 +153,15 @@ class SingleRow(nn.Module):
 
 
 class FeedForward(nn.Module):
-    def __init__(self, wi: nn.Module, wo: nn.Module, act: nn.Module, dropout: float) -> None:
+    def __init__(
+        self, wi: nn.Module, wo: nn.Module, act: nn.Module, dropout: nn.Module, after: nn.Module
+    ) -> None:
         super().__init__()
-        self.wi, self.wo, self.act, self.dropout = wi, wo, act, dropout
+        self.wi, self.wo, self.act, self.dropout, self.after = wi, wo, act, dropout, after
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.dropout(self.act(self.wi(x)), self.dropout, self.training)
-        return F.dropout(self.wo(hidden), self.dropout, self.training)
+        update: Tensor = self.after(self.wo(self.dropout(self.act(self.wi(x)))))
+        return update
 
 
 class Block(nn.Module):
@@ -189,7 +199,7 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """The blocks and the final norm."""
 
-    def __init__(self, blocks: list[Block], final_norm: RMSNorm, sizes: Sizes, dropout: float) -> None:
+    def __init__(self, blocks: list[Block], final_norm: RMSNorm, sizes: Sizes, dropout: nn.Module) -> None:
         super().__init__()
         self.blocks, self.final_norm = nn.ModuleList(blocks), final_norm
         self.sizes, self.dropout = sizes, dropout
@@ -209,12 +219,13 @@ class Encoder(nn.Module):
             [R, S - first, D].
         """
         rope = rope_tables(x.shape[1], self.sizes.head_dim, self.sizes.rope_theta, x)
-        x = F.dropout(x, self.dropout, self.training)
+        x = self.dropout(x)
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x, rope, alive, segments)
         x = last(x, rope, alive, segments, first)
-        return F.dropout(self.final_norm(x), self.dropout, self.training)
+        hidden: Tensor = self.dropout(self.final_norm(x))
+        return hidden
 
 
 class SegmentedChronos2(nn.Module):

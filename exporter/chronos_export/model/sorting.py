@@ -6,8 +6,7 @@
     begin       0 0 2 2 4          first sorted position of that position's segment
     end         2 2 4 4 5          one past its last
 
-Sorting counts comparisons instead of calling a sort, because TensorRT's TopK ends at 3840 elements. All
-shapes depend on the number of rows alone, so the graph needs no group count and no host synchronisation.
+All shapes depend on the number of rows alone, so nothing waits for a GPU to say how many groups there are.
 """
 
 from __future__ import annotations
@@ -44,13 +43,9 @@ def sort_rows(group_ids: Tensor) -> Segments:
     Returns:
         The segments. `values[order]` is sorted; `sorted_values[rank]` is back in the caller's order.
     """
-    rows = group_ids.shape[0]
-    position = torch.arange(rows, device=group_ids.device)
-    smaller = group_ids[None, :] < group_ids[:, None]
-    same = group_ids[None, :] == group_ids[:, None]
-    earlier = same & (position[None, :] < position[:, None])
-    begin = smaller.sum(dim=1, dtype=torch.int32)
-    end = begin + same.sum(dim=1, dtype=torch.int32)
-    rank = (begin + earlier.sum(dim=1, dtype=torch.int32)).to(torch.int64)
-    order = torch.zeros_like(position).scatter(0, rank, position)
-    return Segments(order=order, rank=rank, begin=begin[order], end=end[order])
+    values, order = group_ids.sort(stable=True)
+    begin = torch.searchsorted(values, values, out_int32=True)
+    end = torch.searchsorted(values, values, out_int32=True, right=True)
+    position = torch.arange(len(group_ids), device=group_ids.device)
+    rank = torch.zeros_like(position).scatter(0, order, position)
+    return Segments(order=order, rank=rank, begin=begin, end=end)

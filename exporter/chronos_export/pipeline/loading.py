@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chronos_export.forecaster.model import open_model
+from chronos_export.runtime.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
@@ -44,10 +45,12 @@ def load(
         IntegrityError: The artifact is damaged, or is not the one of that digest.
         MachineError: The runtime cannot be had here, or the engine was built for another machine.
     """
-    with ThreadPoolExecutor(1) as aside:  # importing upstream keeps a core busy for seconds, as opening does
-        upstream = aside.submit(import_module, "chronos")
-        opened = open_model(path, runtime, device, threads, digest)
-        upstream.result()
+    # Importing upstream keeps a core busy for seconds, as opening does.
+    steps: list[Callable[[], Any]] = [
+        partial(open_model, path, runtime, device, threads, digest),
+        partial(import_module, "chronos"),
+    ]
+    opened, _ = side_by_side(lambda step: step(), steps, len(steps))
     from chronos_export.pipeline.model import ExportedPipeline, SessionModel
 
     again = partial(_model, opened.path, runtime, device, threads, opened.digest)

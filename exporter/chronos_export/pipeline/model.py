@@ -12,6 +12,7 @@ from chronos.chronos2.config import Chronos2ForecastingConfig
 from torch import Tensor
 
 from chronos_export.errors import UsageError
+from chronos_export.forecaster.embedding import embed
 from chronos_export.forecaster.model import Model
 from chronos_export.forecaster.prediction import BATCH_SIZE, predict
 from chronos_export.runtime.batched import BatchedSession
@@ -46,7 +47,9 @@ class SessionModel:
 
     def __init__(self, model: Model, reopen: Reopen | None = None) -> None:
         self.forecasts, self._reopen = model, reopen
-        self.chronos_config = Chronos2ForecastingConfig(**model.chronos_config)
+        self.chronos_config = Chronos2ForecastingConfig(
+            **{**model.chronos_config, "quantiles": model.quantiles}
+        )
         self.device = torch.device("cpu")
 
     @property
@@ -83,11 +86,11 @@ class SessionModel:
         return Forecast(torch.from_numpy(forecast))
 
     def __getattr__(self, name: str) -> NoReturn:
-        """What upstream's `embed`, `fit` and `save_pretrained` look for, and a graph does not have."""
+        """What upstream's `fit` and `save_pretrained` look for, and a graph does not have."""
         raise NotInGraphError(
-            f"an exported model forecasts, and has no {name!r}: it neither embeds nor trains, and cannot be"
+            f"an exported model forecasts, and has no {name!r}: it does not train, and cannot be"
             " saved or moved",
-            allowed="predict, predict_quantiles, predict_df; load(path, runtime=...) says where they run",
+            allowed="predict, predict_quantiles, predict_df, embed; load(path, runtime=...) says where",
             fix="chronos_export.accelerate(Chronos2Pipeline.from_pretrained(...)) has all of PyTorch's model",
         )
 
@@ -131,6 +134,14 @@ class ExportedPipeline(Chronos2Pipeline):  # type: ignore[misc]
             **options,
         )
         return [torch.from_numpy(rows) for rows in forecasts]
+
+    def embed(
+        self, inputs: Any, batch_size: int = BATCH_SIZE, context_length: int | None = None
+    ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Embed as upstream's `embed` does; see `Forecaster.embed`, whose numbers these are."""
+        tokens, statistics = embed(self.model.forecasts, inputs, batch_size, context_length)
+        numbers = [(torch.from_numpy(loc), torch.from_numpy(scale)) for loc, scale in statistics]
+        return [torch.from_numpy(rows) for rows in tokens], numbers
 
     def __repr__(self) -> str:
         return f"<Chronos2Pipeline of {self._name}>"

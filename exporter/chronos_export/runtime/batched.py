@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from chronos_export.errors import UsageError
 from chronos_export.runtime.batching import Call, Limits, observed_length
 from chronos_export.runtime.schedule import Schedule, schedule
 from chronos_export.runtime.session import Deferred, Floats, Ints, Pending, Session, SideBySide
+from chronos_export.runtime.side_by_side import side_by_side
 
 
 @dataclass(frozen=True)
@@ -73,33 +73,37 @@ class BatchedSession:
         lengths = observed_length(np.isnan(context))
         calls = schedule(ids, lengths, future.shape[1], self.patch, self.limits, self._workers)
         out = np.empty((rows, self.quantiles, future.shape[1]), dtype=np.float32)
-        answers = self._answers(calls, partial(_begin, context=context, ids=ids, future=future))
-        for call, forecast in answers:
-            out[call.rows] = forecast
+        begin = partial(_begin, context=context, ids=ids, future=future)
+
+        def put(call: Call, pending: Pending) -> None:
+            out[call.rows] = pending.wait()
+
+        self._answer(calls, begin, put)
         return out
 
     @property
     def _workers(self) -> int:
         return self.session.workers if isinstance(self.session, SideBySide) else 1
 
-    def _answers(
-        self, calls: Schedule, begin: Callable[[Session, Call], Pending]
-    ) -> Iterator[tuple[Call, Floats]]:
-        """Each call with its forecast; a device answers a call while the one before is taken."""
+    def _answer(
+        self,
+        calls: Schedule,
+        begin: Callable[[Session, Call], Pending],
+        put: Callable[[Call, Pending], None],
+    ) -> None:
+        """Every call into its place; a device answers a call while the one before is taken."""
         if calls.beside:
             assert isinstance(self.session, SideBySide)
-            single_threaded = self.session.single_threaded
-            with ThreadPoolExecutor(self.session.workers) as pool:
-                answers = pool.map(lambda call: begin(single_threaded, call).wait(), calls.beside)
-                yield from zip(calls.beside, answers, strict=True)  # the first error ends the others
+            one_thread = self.session.single_threaded
+            side_by_side(lambda call: put(call, begin(one_thread, call)), calls.beside, self._workers)
         before: tuple[Call, Pending] | None = None
         for call in calls.alone:
             begun = call, begin(self.session, call)
             if before:
-                yield before[0], before[1].wait()
+                put(*before)
             before = begun
         if before:
-            yield before[0], before[1].wait()
+            put(*before)
 
     def _future(self, covariates: NDArray[Any] | None, rows: int, output_patches: int) -> Floats:
         if output_patches < 1:

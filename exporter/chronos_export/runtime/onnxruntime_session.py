@@ -23,6 +23,7 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
 }
+LARGE = 2**18  # numbers in a call's context; what a larger one, a large group, takes is given back after it
 
 
 class OrtSession:
@@ -80,15 +81,35 @@ def _provider(device: str) -> str:
     return name
 
 
+def open_graph(
+    path: Path, graph: bytes, weights: memoryview, device: str, threads: int
+) -> ort.InferenceSession:
+    """Return a graph with its weights, opened; errors are those of `OrtSession`.
+
+    Args:
+        path: For messages.
+        graph: ONNX.
+        weights: The file that holds them.
+        device: "cpu" or "cuda".
+        threads: Threads inside an operator; 0 leaves it to onnxruntime.
+    """
+    return _open(path, graph, weights_of(graph, weights), _provider(device), threads)
+
+
 class _OrtGraph:
     """One graph on onnxruntime."""
 
     def __init__(self, path: Path, graph: bytes, weights: memoryview, provider: str, threads: int) -> None:
         self._session = _open(path, graph, weights_of(graph, weights), provider, threads)
+        self._give_back = ort.RunOptions()
+        device = next(device for device, name in PROVIDERS.items() if name == provider)
+        self._give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", f"{device}:0")
 
     def __call__(self, **feed: NDArray[Any]) -> Floats:
         arrays = {name: np.ascontiguousarray(array) for name, array in feed.items()}
-        (out,) = self._session.run([OUTPUT], arrays)
+        (out,) = self._session.run(
+            [OUTPUT], arrays, self._give_back if feed["context"].size > LARGE else None
+        )
         return np.asarray(out)
 
 

@@ -8,7 +8,6 @@ thread, as they will run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -18,6 +17,7 @@ import numpy as np
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.schedule import OVERHEAD, OVERHEAD_SHARED
 from chronos_export.runtime.session import Floats, Session, SideBySide
+from chronos_export.runtime.side_by_side import side_by_side
 
 TOKENS = (400, 800, 1600, 3200)
 STEPS, HORIZON = 1440, 96  # of the rows that are timed
@@ -57,16 +57,16 @@ def tune(session: Session, patch: int, context_length: int) -> Limits:
 
 def _shared(session: SideBySide, call: tuple[Floats, Floats], tokens: int) -> float:
     """`Limits.shared`, from as many calls as there are threads: side by side, and one after the other."""
-    with ThreadPoolExecutor(session.workers) as pool:
 
-        def beside() -> None:
-            list(pool.map(lambda _: session.single_threaded.run_univariate(*call), range(session.workers)))
+    def beside() -> None:
+        one_thread, workers = session.single_threaded, session.workers
+        side_by_side(lambda _: one_thread.run_univariate(*call), range(workers), workers)
 
-        def alone() -> None:
-            for _ in range(session.workers):
-                session.run_univariate(*call)
+    def alone() -> None:
+        for _ in range(session.workers):
+            session.run_univariate(*call)
 
-        ratio = _seconds(beside) / _seconds(alone)
+    ratio = _seconds(beside) / _seconds(alone)
     found = ratio * (tokens + OVERHEAD_SHARED) / (tokens + OVERHEAD)
     return min(max(found, SHARED[0]), SHARED[1])
 

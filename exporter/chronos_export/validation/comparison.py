@@ -44,6 +44,10 @@ from chronos_export.validation.tolerance import (
 
 Forecasts: TypeAlias = dict[tuple[str, str], Floats | Exception]  # by runner and case
 
+UNITS = (
+    "error, noise (rounding alone): of the standard deviation of a series; worst_of_limit: of what is allowed"
+)
+
 
 @dataclass(frozen=True)
 class CaseResult:
@@ -105,6 +109,7 @@ class Verdict:
             "passed": self.passed,
             "cases": self.cases,
             "results": len(self.results),
+            "units": UNITS,
             "worst": [_row(worst[runner]) for runner in sorted(worst)],
             "failures": [_row(result) for result in self.failures],
         }

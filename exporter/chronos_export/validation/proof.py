@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from chronos_export.pipeline.model import as_pipeline
 from chronos_export.progress import Report, stage
 from chronos_export.runtime.batching import Limits
 from chronos_export.runtime.cpu_runtimes import CPU_RUNTIMES
-from chronos_export.runtime.session import Session
+from chronos_export.runtime.session import Files, Session
 from chronos_export.validation.cases import Case, all_cases
 from chronos_export.validation.comparison import Verdict, validate
+from chronos_export.validation.embeddings import EmbeddingProof, prove_embeddings
 from chronos_export.validation.engines import FAILED, NOT_RUN, VALIDATED, EngineProof, prove_engine
 from chronos_export.validation.quantile_loss import LossChange, losses, require_small
 
@@ -34,6 +35,7 @@ class Proof:
         ran: The CPU runtimes the graphs ran on.
         engines: How far each engine was proven.
         loss: What rounding costs each runtime on real series; () in float32.
+        embeddings: Of the graph that embeds, if there is one.
     """
 
     precision: Precision
@@ -41,6 +43,7 @@ class Proof:
     ran: tuple[str, ...]
     engines: tuple[EngineProof, ...]
     loss: tuple[LossChange, ...] = ()
+    embeddings: EmbeddingProof | None = None
 
     @property
     def passed(self) -> bool:
@@ -86,7 +89,15 @@ class Proof:
                 for name, status in self.runtimes.items()
             ],
             "quantile_loss": [found.summary() for found in self.loss],
+            **({"embeddings": [self.embeddings.summary()]} if self.embeddings else {}),
         }
+
+    def with_embeddings(
+        self, checkpoint: Checkpoint, files: Files, session: Session, report: Report
+    ) -> Proof:
+        """Return this with the proof of the graph that embeds; see `prove_embeddings`."""
+        reference, cases = load_reference(checkpoint).model, cases_of(checkpoint.config)
+        return replace(self, embeddings=prove_embeddings(reference, files, session, cases, report))
 
 
 def prove(
