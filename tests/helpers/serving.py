@@ -21,6 +21,7 @@ from tests.helpers.cached import virtual_environment
 ROOT = Path(__file__).parents[2]
 CLIENTS = ("tritonclient[http,grpc]>=2.60", "requests>=2.32")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "exporter")}  # this checkout, as it is now
+SERIES = {"target": [1.0, 2.0, 3.0]}
 LINE = re.compile(r"^\{.*\}$", re.MULTILINE)
 
 
@@ -112,6 +113,11 @@ def serving(artifact: Path, folder: Path, *options: str) -> Iterator[Server]:
     finally:
         process.kill()
         process.wait()
+
+
+def assert_serves(server: Server) -> None:
+    status, answer = server.ask("POST", "/invocations", {"inputs": [{"target": [1.0, 2.0, 3.0]}]})
+    assert (status, len(answer["predictions"])) == (200, 1)
 
 
 def run_client(code: str, *arguments: object) -> str:

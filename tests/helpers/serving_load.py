@@ -55,6 +55,19 @@ def payload(number: int) -> dict[str, Any]:
     return {"inputs": inputs, "parameters": parameters}
 
 
+def as_call(asked: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A payload as `predict_quantiles` takes it."""
+
+    def arrays(found: Any) -> Any:
+        return (
+            {key: arrays(value) for key, value in found.items()}
+            if isinstance(found, dict)
+            else np.array(found)
+        )
+
+    return [arrays(item) for item in asked["inputs"]], asked["parameters"]
+
+
 def kind_of(number: int) -> str:
     return KINDS[number % len(KINDS)]
 
