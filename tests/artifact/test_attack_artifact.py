@@ -134,7 +134,11 @@ def test_written_to_at_the_worst_moment(
         monkeypatch.setattr(onnxruntime, "InferenceSession", write_first(onnxruntime.InferenceSession))
     else:
         monkeypatch.setattr(openvino_session, "_core", write_first(openvino_session._core))
-    assert torch.equal(answers(artifact, runtime), expected)
+    if (runtime, name) == ("onnxruntime", WEIGHTS):  # which the second graph reads again
+        with pytest.raises(IntegrityError, match="was changed after it was loaded"):
+            answers(artifact, runtime)
+    else:
+        assert torch.equal(answers(artifact, runtime), expected)
     assert opened
 
 
@@ -224,7 +228,7 @@ def test_no_runtime_opens_another_file(
     forge(artifact)
     (artifact / "link.bin").symlink_to(tmp_path / "other.bin")
     with pytest.raises(IntegrityError, match="cannot be used"):
-        load(artifact, runtime)
+        answers(artifact, runtime)
 
 
 @pytest.mark.parametrize("entry", ["offset", "length"])

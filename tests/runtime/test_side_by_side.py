@@ -99,18 +99,24 @@ def test_the_first_error_ends_the_others(artifact: Artifact, monkeypatch: pytest
     assert len(begun) < 1000
 
 
-def test_an_artifact_replaced_behind_a_pipeline_is_noticed(artifact: Artifact, tmp_path: Path) -> None:
-    """What was verified stays what is used; weights that are needed again are no longer those."""
+@pytest.mark.parametrize("in_place", [False, True])
+def test_an_artifact_changed_behind_a_pipeline(artifact: Artifact, tmp_path: Path, in_place: bool) -> None:
+    """What was verified stays what is used, even where the folder is gone; what is written is seen."""
     folder = Path(shutil.copytree(artifact.path, tmp_path / "mine"))
     session = graphs(open_artifact(folder))
     arguments = two_rows()
     for name in (UNIVARIATE, WEIGHTS):
         other = Path(shutil.copy(folder / name, tmp_path / "other"))
         other.write_bytes(other.read_bytes()[:-1] + b"?")
-        other.replace(folder / name)
+        (folder / name).write_bytes(other.read_bytes()) if in_place else other.replace(folder / name)
     assert np.array_equal(session.run_univariate(*arguments), graphs(artifact).run_univariate(*arguments))
-    with pytest.raises(IntegrityError, match="was replaced after it was loaded") as raised:
-        session.run(arguments[0], np.zeros(2, np.int64), arguments[1])
+    in_groups = arguments[0], np.zeros(2, np.int64), arguments[1]
+    if not in_place:
+        shutil.rmtree(folder)
+        assert np.array_equal(session.run(*in_groups), graphs(artifact).run(*in_groups))
+        return
+    with pytest.raises(IntegrityError, match="was changed after it was loaded") as raised:
+        session.run(*in_groups)
     assert raised.value.fix == f"load({str(folder)!r}) again"
 
 

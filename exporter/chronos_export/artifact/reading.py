@@ -11,7 +11,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -21,7 +21,7 @@ from chronos_export.artifact.mistaken import linked, mistaken
 from chronos_export.artifact.naming import at_home, located
 from chronos_export.artifact.rebuild import rebuild_command
 from chronos_export.errors import AccuracyWarning, IntegrityError, UsageError
-from chronos_export.untrusted.files import Unusable, plain_file, read_verified
+from chronos_export.untrusted.files import KeptFile, Unusable, plain_file, read_verified
 
 T = TypeVar("T")
 
@@ -84,9 +84,18 @@ class Artifact:
 
     def _verified(self, name: str, *, keep: bool) -> memoryview:
         self.file(name)
+        return self._read_from(name, self._opened(name), keep=keep)
+
+    def keep(self, name: str) -> Callable[[], memoryview]:
+        """Return what reads a file as `read` does, later too, even where the folder has been replaced."""
+        with self._opened(name) as stream:
+            kept = KeptFile(stream)
+        return lambda: self._read_from(name, kept.opened(), keep=True)
+
+    def _read_from(self, name: str, opened: AbstractContextManager[BinaryIO], *, keep: bool) -> memoryview:
         record = self.manifest.files[name]
         try:
-            with self._opened(name) as stream:
+            with opened as stream:
                 return read_verified(stream, record.bytes, record.sha256, keep=keep)
         except Unusable as error:
             raise self._refusal(name, error) from error

@@ -40,6 +40,10 @@ class Files(Protocol):
         """Return the content of a file, in memory that no one else writes to."""
         ...
 
+    def keep(self, name: str) -> Callable[[], memoryview]:
+        """Return what reads a file later: the one that is there now, even if another takes its place."""
+        ...
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -50,6 +54,10 @@ class Folder:
     def read(self, name: str) -> memoryview:
         """See `Files.read`."""
         return memoryview((self.path / name).read_bytes())
+
+    def keep(self, name: str) -> Callable[[], memoryview]:
+        """See `Files.keep`."""
+        return lambda: self.read(name)
 
 
 class Session(Protocol):
@@ -114,18 +122,17 @@ class HeldFiles:
     """Graphs that were read and verified, and their weights until a first graph has been made of them.
 
     Args:
-        files: Where they are, and where weights are read from again for another graph.
+        files: Where they are; their weights are read again for another graph.
         names: The graphs.
     """
 
     def __init__(self, files: Files, names: Sequence[str]) -> None:
-        self.path, self._files = files.path, files
+        self.path, self._weights_again = files.path, files.keep(WEIGHTS)
         self._content = {name: files.read(name) for name in (*names, WEIGHTS)}
 
     def read(self, name: str) -> memoryview:
         """See `Files.read`."""
-        held = self._content.get(name)
-        return self._files.read(name) if held is None else held
+        return self._content[name] if name in self._content else self._weights_again()
 
     def release(self) -> None:
         """Let go of the weights, of which a runtime has made its own."""
@@ -171,7 +178,7 @@ class Graphs:
                     graph, weights = self._files.read(name), self._files.read(WEIGHTS)
                 except IntegrityError as error:
                     raise IntegrityError(
-                        f"{self._files.path} was replaced after it was loaded: {error.summary}",
+                        f"{self._files.path} was changed after it was loaded: {error.summary}",
                         fix=f"load({str(self._files.path)!r}) again",
                     ) from error
                 self._opened[name] = self._open_graph(name, bytes(graph), weights)

@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import stat
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,24 @@ def plain_file(file: Path) -> Iterator[BinaryIO]:
         yield stream
 
 
+class KeptFile:
+    """A file that stays the one it is when its name is given to another one, or to none.
+
+    Args:
+        stream: From `plain_file`; it may be closed later.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._handle = os.dup(stream.fileno())
+        weakref.finalize(self, os.close, self._handle)
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """Open it for reading, unbuffered."""
+        with os.fdopen(self._handle, "rb", buffering=0, closefd=False) as stream:
+            yield stream
+
+
 def read_small(file: Path, most: int) -> bytes:
     """All of a file of at most `most` bytes.
 
@@ -66,7 +85,7 @@ def read_verified(stream: BinaryIO, size: int, sha256: str, *, keep: bool = True
     """The bytes of a file, if they are the ones they should be.
 
     Args:
-        stream: From `plain_file`; read from its beginning to its end, once.
+        stream: From `plain_file`; read from the beginning to the end, once, wherever it stands.
         size: In bytes.
         sha256: In hex.
         keep: Whether to return them; else nothing is kept of more than a block.
@@ -80,11 +99,10 @@ def read_verified(stream: BinaryIO, size: int, sha256: str, *, keep: bool = True
     # Unlike a bytearray, a map of no file is not filled with zeros first.
     content = memoryview(mmap.mmap(-1, size) if keep and size else bytearray(min(size, BLOCK)))
     digest, done = hashlib.sha256(), 0
-    stream.seek(0)
     while done < size:
         begin = done if keep else 0
         block = content[begin : begin + min(BLOCK, size - done)]
-        count = stream.readinto(block)  # type: ignore[attr-defined]  # it is unbuffered
+        count = _read_at(stream, block, done)
         if not count:
             break
         digest.update(block[:count])
@@ -92,3 +110,11 @@ def read_verified(stream: BinaryIO, size: int, sha256: str, *, keep: bool = True
     if digest.hexdigest() != sha256:
         raise Unusable("has been altered: its sha256 is not the one in the manifest")
     return content.toreadonly()
+
+
+def _read_at(stream: BinaryIO, block: memoryview, offset: int) -> int:
+    """Fill a block from a place in a file, without moving where it stands, which forks share."""
+    if hasattr(os, "preadv"):
+        return os.preadv(stream.fileno(), [block], offset)
+    stream.seek(offset)
+    return int(stream.readinto(block))  # type: ignore[attr-defined]  # it is unbuffered
