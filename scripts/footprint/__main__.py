@@ -1,7 +1,8 @@
 """Measure what it takes to forecast: `python -m scripts.footprint [--rounds 3] [--only demo] [-o FILE]`.
 
 Upstream and `load` run in this environment, `Forecaster` in a fresh one that holds the wheel with [cpu] and
-nothing else. The files are in the system's cache, as after any recent use. Ends with 1 if an aim is missed.
+nothing else. The files are in the system's cache, as after any recent use. Says what of its aims it misses, and
+ends with 1 if that is an aim in bytes; seconds depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -61,13 +62,19 @@ class Measured:
         cells = f"{self.model} | {self.rows} | {self.side} | {times} | {memory} | {self.times_weights:.2f}"
         return f"| {cells} | {steps} |"
 
-    def misses(self) -> Iterator[str]:
-        """Yield what `Forecaster` is aimed at and did not reach."""
-        name = f"the first forecast of {self.model}, {self.rows} rows,"
+    @property
+    def _name(self) -> str:
+        return f"the first forecast of {self.model}, {self.rows} rows,"
+
+    def too_slow(self) -> Iterator[str]:
+        """Yield the aim in seconds, if it was missed."""
         if self.process.seconds > SECONDS[self.model]:
-            yield f"{name} took {self.process.seconds:.2f} s, not {SECONDS[self.model]}"
+            yield f"{self._name} took {self.process.seconds:.2f} s, not {SECONDS[self.model]}"
+
+    def too_large(self) -> Iterator[str]:
+        """Yield the aim in bytes, if it was missed."""
         if self.model == "full size" and self.times_weights > TIMES_WEIGHTS:
-            yield f"{name} left {self.times_weights:.2f} times the weights in memory, not {TIMES_WEIGHTS}"
+            yield f"{self._name} left {self.times_weights:.2f} times the weights, not {TIMES_WEIGHTS}"
 
 
 def main() -> None:
@@ -83,14 +90,16 @@ def main() -> None:
     lines += ["| side | installed MB |", "| --- | ---: |"]
     lines += [f"| {side} | {size / 1e6:.0f} |" for side, size in sizes.items()]
     lines += ["", HEAD, "| --- | ---: | --- |" + " ---: |" * 5 + " --- |", *(each.line() for each in found)]
-    misses = [miss for each in found if each.side == "Forecaster" for miss in each.misses()]
+    ours = [each for each in found if each.side == "Forecaster"]
+    slow = [miss for each in ours for miss in each.too_slow()]
+    large = [miss for each in ours for miss in each.too_large()]
     if sizes["Forecaster"] > INSTALL:
-        misses.append(f"[cpu] takes {sizes['Forecaster'] / 1e6:.0f} MB, not {INSTALL / 1e6:.0f}")
-    text = "\n".join([*lines, "", *(f"Missed: {miss}." for miss in misses)]) + "\n"
+        large.append(f"[cpu] takes {sizes['Forecaster'] / 1e6:.0f} MB, not {INSTALL / 1e6:.0f}")
+    text = "\n".join([*lines, "", *(f"Missed: {miss}." for miss in (*slow, *large))]) + "\n"
     if asked.output:
         Path(asked.output).write_text(text)
     print(text)
-    sys.exit(bool(misses))
+    sys.exit(bool(large))
 
 
 def arguments() -> argparse.Namespace:
