@@ -1,8 +1,8 @@
 """Measure what it takes to forecast: `python -m scripts.footprint [--rounds 3] [--only demo] [-o FILE]`.
 
 Upstream and `load` run in this environment, `Forecaster` in a fresh one that holds the wheel with [cpu] and
-nothing else. The files are in the system's cache, as after any recent use. Says what of its aims it misses, and
-ends with 1 if that is an aim in bytes; seconds depend on what else the machine does.
+nothing else. The files are in the system's cache, as after any recent use. Ends with 1 if an aim in bytes is
+missed; seconds, which depend on what else the machine does, are only said.
 """
 
 from __future__ import annotations
