@@ -14,9 +14,8 @@ from chronos.chronos2 import Chronos2Model
 from chronos_export import load
 from chronos_export.artifact.reading import open_artifact
 from chronos_export.engine.choice import EngineOptions
-from chronos_export.errors import AccuracyError, MachineError, UsageError
+from chronos_export.errors import AccuracyError, MachineError
 from chronos_export.exporting.export import export
-from chronos_export.graph import int8
 from chronos_export.graph.precision import precision_of
 from chronos_export.graph_contract import WEIGHTS
 from chronos_export.machine.packages import is_installed
@@ -122,21 +121,6 @@ def test_without_real_series_nothing_is_exported(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "statsmodels", None)
     with pytest.raises(MachineError, match="statsmodels, which is not installed"):
         export("demo", output=tmp_path / "narrow", dtype="int8")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_int8_is_no_engine(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="tensorrt-rtx cannot build int8 engines"):
-        export("demo", output=tmp_path / "x", dtype="int8", engine=EngineOptions(runtime="tensorrt-rtx"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_four_bits_are_too_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gate, where the proof cannot tell: upstream rounded to 4 bits forecasts as badly."""
-    monkeypatch.setattr(int8, "LEVELS", 7)
-    with pytest.raises(AccuracyError, match=r"int8 moves the quantile loss of onnxruntime .* by \+") as error:
-        export("demo", output=tmp_path / "narrow", dtype="int8")
-    assert error.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
 
