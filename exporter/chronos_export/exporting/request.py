@@ -200,7 +200,7 @@ def preview(plan: Plan) -> dict[str, Any]:
         "from_hub": is_hub_id(request.source),
         "dtype": request.dtype,
         "engine": plan.why,
-        "runtime": plan.runtime or "onnxruntime",
+        "runtime": plan.runtime or CPU_RUNTIMES[plan.request.dtype][0],
         "batch": list(request.batch),
         "profiles": list(plan.profiles),
         "embeddings": request.embeddings,
