@@ -22,7 +22,7 @@ from chronos_export.graph.activations import require_activation
 from chronos_export.graph.dtypes import NARROW, WEIGHT_BYTES, dtype_named
 from chronos_export.machine.packages import require
 from chronos_export.progress import Report
-from chronos_export.runtime.cpu_runtimes import ONNXRUNTIME, require_cpu_runtime
+from chronos_export.runtime.cpu_runtimes import CPU_RUNTIMES, ONNXRUNTIME, require_cpu_runtime
 from chronos_export.validation import real_series
 
 SIZES = ("d_model", "num_layers", "num_heads", "d_kv", "d_ff")
