@@ -23,6 +23,7 @@ from chronos_export.cli.output import open_missing
 from chronos_export.cli.serve import serve
 from chronos_export.cli.tools import bench, completion, doctor, plugin
 from chronos_export.errors import ChronosExportError, UsageError
+from chronos_export.machine.exhausted import exhausted
 
 EXIT_CODES = """\b
 Exit codes:
@@ -122,6 +123,8 @@ def _run(arguments: list[str], console: Console) -> int:
         if interruption.exit_code() is not None:
             raise KeyboardInterrupt from error  # what the first one was turned into
         failure, code = error, ChronosExportError.exit_code
+    if lack := exhausted(failure):
+        failure, code = lack.with_traceback(failure.__traceback__), lack.exit_code
     console.error(failure, code)
     return code
 

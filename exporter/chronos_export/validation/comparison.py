@@ -19,6 +19,7 @@ from chronos.chronos2 import Chronos2Model
 from polygraphy.backend.base import BaseRunner
 
 from chronos_export.graph.precision import PRECISIONS, Precision
+from chronos_export.machine.exhausted import exhausted
 from chronos_export.progress import Report, ignore, stage
 from chronos_export.runtime.session import Session
 from chronos_export.validation.cases import Case
@@ -238,8 +239,14 @@ def _crossings(forecast: Floats, scale: Floats) -> Floats:
 
 
 def _attempt(runner: BaseRunner, case: Case) -> Floats | Exception:
-    """A candidate's answer. Whatever it raises is its failure on that case, not the end of the proof."""
+    """A candidate's answer. Whatever it raises is its failure on that case, not the end of the proof.
+
+    Raises:
+        MachineError: Memory or threads ran out, which says nothing of the candidate.
+    """
     try:
         return ask(runner, case)
     except Exception as error:
+        if lack := exhausted(error):
+            raise lack from error
         return error
