@@ -171,8 +171,8 @@ def with_artifact(
     located(path)
     folder = at_home(path)
     _require_digest(digest)
-    text: bytes | None = None
     for attempt in range(ATTEMPTS):
+        before = _identity(folder)
         try:
             _require_manifest(folder)
             text = manifest_text(folder)
@@ -185,7 +185,7 @@ def with_artifact(
                         artifact.verify(name)
                 return use(artifact)
         except IntegrityError:
-            if attempt == ATTEMPTS - 1 or _text_now(folder) == text:
+            if attempt == ATTEMPTS - 1 or (before and _identity(folder) == before):
                 raise
     raise AssertionError("unreachable")
 
@@ -199,10 +199,12 @@ def _require_digest(digest: object) -> None:
         )
 
 
-def _text_now(folder: Path) -> bytes | None:
+def _identity(folder: Path) -> tuple[int, int, bytes] | None:
+    """Tell a folder from any other that has its name later; None if there is no artifact."""
     try:
-        return manifest_text(folder)
-    except IntegrityError:
+        found = folder.stat()
+        return found.st_ino, found.st_ctime_ns, manifest_text(folder)
+    except (OSError, IntegrityError):
         return None
 
 
