@@ -13,6 +13,7 @@ A message says what was given, what is allowed and the command that fixes it.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -65,6 +66,15 @@ class IntegrityError(ChronosExportError):
     """A published file is missing, altered, or of another version."""
 
     exit_code = 5
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and then, one by one, what it came from."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class AccuracyWarning(UserWarning):

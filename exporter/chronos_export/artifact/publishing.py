@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,7 +25,7 @@ from chronos_export.artifact.card import write_card
 from chronos_export.artifact.hashing import hash_file
 from chronos_export.artifact.manifest import CARD, Manifest
 from chronos_export.artifact.replacing import put_in_place, recover, require_replaceable, sync
-from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError
+from chronos_export.errors import BuildError, ChronosExportError, MachineError, UsageError, causes
 from chronos_export.progress import Report, ignore, stage
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -197,10 +198,9 @@ def _not_writable(target: Path, why: str) -> MachineError:
 
 def _is_disk_full(error: BaseException | None) -> bool:
     """Whether a full disk is behind an error, through whatever wrapped it."""
-    while error is not None and not isinstance(error, ChronosExportError):
-        if getattr(error, "errno", None) in NO_ROOM or "No space left on device" in str(error):
+    for cause in takewhile(lambda cause: not isinstance(cause, ChronosExportError), causes(error)):
+        if getattr(cause, "errno", None) in NO_ROOM or "No space left on device" in str(cause):
             return True
-        error = error.__cause__ or error.__context__
     return False
 
 

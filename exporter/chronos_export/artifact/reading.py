@@ -172,7 +172,7 @@ def with_artifact(
     folder = at_home(path)
     _require_digest(digest)
     for attempt in range(ATTEMPTS):
-        before = _identity(folder)
+        place, text = _place(folder), None
         try:
             _require_manifest(folder)
             text = manifest_text(folder)
@@ -185,7 +185,7 @@ def with_artifact(
                         artifact.verify(name)
                 return use(artifact)
         except IntegrityError:
-            if attempt == ATTEMPTS - 1 or (before and _identity(folder) == before):
+            if attempt == ATTEMPTS - 1 or (_place(folder), _text_now(folder)) == (place, text):
                 raise
     raise AssertionError("unreachable")
 
@@ -199,12 +199,19 @@ def _require_digest(digest: object) -> None:
         )
 
 
-def _identity(folder: Path) -> tuple[int, int, bytes] | None:
-    """Tell a folder from any other that has its name later; None if there is no artifact."""
+def _place(folder: Path) -> tuple[int, int] | None:
+    """Tell a folder from any other that has its name later, even one with the same manifest."""
     try:
         found = folder.stat()
-        return found.st_ino, found.st_ctime_ns, manifest_text(folder)
-    except (OSError, IntegrityError):
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def _text_now(folder: Path) -> bytes | None:
+    try:
+        return manifest_text(folder)
+    except IntegrityError:
         return None
 
 

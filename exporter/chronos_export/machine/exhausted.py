@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 
-from chronos_export.errors import MachineError
+from chronos_export.errors import MachineError, causes
 
 MEMORY = "bad_alloc|can(no|')t allocate memory|failed to allocate memory|not enough memory|out of memory"
 THREADS = "can't start new thread|pthread_create|resource temporarily unavailable"
@@ -13,17 +13,14 @@ THREADS = "can't start new thread|pthread_create|resource temporarily unavailabl
 
 def exhausted(error: BaseException | None) -> MachineError | None:
     """Return what an error, or one it came from, says of an exhausted machine; None if nothing."""
-    seen = set[int]()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if what := _lacks(error):
-            said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    for cause in causes(error):
+        if what := _lacks(cause):
+            said = str(cause).splitlines()[0][:200] if str(cause) else type(cause).__name__
             return MachineError(
                 f"this machine has no {what} left: {said}",
                 allowed="room for the model and for what it computes",
                 fix="end other processes, or ask for less: shorter contexts, fewer rows in a group",
             )
-        error = error.__cause__ or error.__context__
     return None
 
 
